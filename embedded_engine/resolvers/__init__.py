@@ -1,0 +1,1 @@
+"""One module per type of the API: resolvers translate, they run nothing."""

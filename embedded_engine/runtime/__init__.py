@@ -1,0 +1,1 @@
+"""How operations are carried out: Buildah, Podman and Skopeo behind one port."""

@@ -1,0 +1,325 @@
+"""What the engine asks of a container runtime, and the values that travel.
+
+The engine (evaluator, resolvers) knows only this module; Buildah, Podman and Skopeo are behind it.
+Nothing here holds a secret in its ``repr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NewType, Protocol, TypeAlias
+
+JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+
+Snapshot = NewType("Snapshot", str)
+"""The id of an image in the engine's containers-storage."""
+SCRATCH = Snapshot("")
+"""The empty file system: every call that takes a parent takes it."""
+
+
+class RuntimeFailure(Exception):
+    """The runtime could not do what was asked: user's words, no traceback; ``detail`` is the end of its log."""
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class SetupFailure(RuntimeFailure):
+    """An exec that could not be set up (unknown user, missing redirect directory): exit code -1."""
+
+
+class BuildStepFailed(RuntimeFailure):
+    """A RUN of a Dockerfile exited non-zero."""
+
+    def __init__(self, message: str, *, args: Sequence[str], exit_code: int, stdout: str, stderr: str) -> None:
+        super().__init__(message, detail=stderr)
+        self.step_args = tuple(args)
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class ServiceFailed(RuntimeFailure):
+    """A service ended early (``exit_code`` is set) or never became ready (None)."""
+
+    def __init__(
+        self, message: str, *, exit_code: int | None, stdout: str = "", stderr: str = "", args: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, detail=stderr)
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+        self.step_args = tuple(args)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Credentials for one registry host."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Something put in an exec's way for its duration; it never becomes part of a layer.
+
+    ``bind``: ``source`` is a host path (file or directory). ``tmpfs``: an empty directory in memory of at most
+    ``size`` bytes. ``owner`` ("uid:gid", names allowed, "" = leave) applies to the top of the mount.
+    """
+
+    target: str
+    kind: Literal["bind", "tmpfs"] = "bind"
+    source: Path | None = None
+    read_only: bool = False
+    size: int | None = None
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A secret as a file: in memory only, mode 0400 and root's unless told otherwise."""
+
+    target: str
+    value: bytes = field(repr=False)
+    owner: str = ""
+    mode: int = 0o400
+
+
+@dataclass(frozen=True, slots=True)
+class ExecStep:
+    """One command on one snapshot. ``env`` is complete except HOME (from passwd) and the host's CA and index settings.
+
+    Redirects are paths in the container (relative to ``workdir``), *tee'd*: the result has the output too.
+    ``hosts`` are lines for /etc/hosts; ``network`` says which services' network it must share, if the runtime
+    has no bridges.
+    """
+
+    parent: Snapshot
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    secret_env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    secret_files: tuple[SecretFile, ...] = ()
+    workdir: str = "/"
+    user: str = ""
+    mounts: tuple[Mount, ...] = ()
+    stdin: bytes = field(default=b"", repr=False)
+    redirect_stdin: str = ""
+    redirect_stdout: str = ""
+    redirect_stderr: str = ""
+    hosts: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (ip, names)
+    services: tuple[RunningService, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How an exec ended. ``snapshot`` is None when it was not kept. Outputs are raw: the caller masks and decodes."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    combined: bytes = b""
+    snapshot: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Put a host file or directory tree at ``target``; a directory's *contents* merge into ``target``.
+
+    ``mode`` None keeps the source's modes (else it applies to the file, or to the directory itself);
+    ``owner`` "" means 0:0; parents are made (0755, 0:0).
+    """
+
+    source: Path
+    target: str
+    owner: str = ""
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A small file with these bytes."""
+
+    target: str
+    data: bytes = field(repr=False)
+    owner: str = ""
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link at ``target`` that holds ``to``."""
+
+    target: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Take away a file or a whole directory (glob patterns allowed); a missing one is no error."""
+
+    target: str
+
+
+Edit: TypeAlias = Copy | Write | Link | Remove
+"""One change to a file system. Paths are followed inside the container's root, never out of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """An image from a registry or archive: its own layers' blobs and digests are kept as they came."""
+
+    snapshot: Snapshot
+    config: Mapping[str, JSON]  # the whole OCI image config document
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStep:
+    """A Dockerfile build. ``context`` is a host directory that .dockerignore was already applied to."""
+
+    context: Path
+    dockerfile: str = "Dockerfile"  # relative to the context
+    target: str = ""
+    args: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)  # (id, value)
+    platform: str = ""
+    pins: tuple[tuple[str, str], ...] = ()  # FROM address -> address@digest, as resolved in this session
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBlob:
+    """One layer, compressed, in the engine's blob directory."""
+
+    diff_id: str
+    digest: str
+    size: int
+    path: Path
+    media_type: str = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@dataclass(frozen=True, slots=True)
+class OutImage:
+    """An image ready to leave: the manifest and config are exact bytes; blobs are read from their paths."""
+
+    manifest: bytes = field(repr=False)
+    config: bytes = field(repr=False)
+    layers: tuple[LayerBlob, ...] = ()
+    digest: str = ""  # of the manifest
+
+
+class RunningService(Protocol):
+    """A service that answers. ``address`` is its IP as seen by execs bound to it."""
+
+    @property
+    def hostname(self) -> str:
+        """Its stable name for execs."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Its IP for /etc/hosts of the execs bound to it."""
+        ...
+
+    def reach(self, port: int) -> tuple[str, int]:
+        """Where this process can connect to the service's ``port``."""
+        ...
+
+    def exit_code(self) -> int | None:
+        """The exit code if it has ended, else None."""
+        ...
+
+    def logs(self) -> tuple[str, str]:
+        """The tails of its stdout and stderr so far (raw: the caller masks)."""
+        ...
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """TERM, then KILL after ten seconds (at once with ``kill``). Twice is fine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """An exposed port of a service; ``probe``: it must accept before the service is ready."""
+
+    port: int
+    protocol: Literal["TCP", "UDP"] = "TCP"
+    probe: bool = True
+
+
+class Runtime(Protocol):
+    """Everything that touches containers. Every method may be cancelled: processes it started are then dead."""
+
+    async def resolve(self, address: str, login: Login | None) -> str:
+        """The digest ``address`` names now ("sha256:..."), asked of the registry. Raises RuntimeFailure."""
+        ...
+
+    async def pull(self, address: str, digest: str, platform: str, login: Login | None) -> PulledImage:
+        """Fetch ``address``@``digest`` into storage. Raises RuntimeFailure."""
+        ...
+
+    async def import_archive(self, path: Path, tag: str) -> PulledImage:
+        """Take an OCI or Docker archive (a tar file) into storage. Raises RuntimeFailure."""
+        ...
+
+    def present(self) -> frozenset[Snapshot]:
+        """The snapshots in storage now; cheap (milliseconds, no process), may be stale for images it made itself."""
+        ...
+
+    async def execute(self, step: ExecStep, keep: Callable[[int], bool]) -> ExecResult:
+        """Run ``step``; its file system is committed only if ``keep(exit code)``. Raises SetupFailure."""
+        ...
+
+    async def edit(self, parent: Snapshot, edits: Sequence[Edit]) -> Snapshot:
+        """Apply ``edits`` in order as one layer on ``parent``. Raises RuntimeFailure."""
+        ...
+
+    async def docker_build(self, step: BuildStep) -> PulledImage:
+        """Build; the config is the image's. Raises BuildStepFailed or RuntimeFailure."""
+        ...
+
+    def mounted(self, snapshot: Snapshot) -> AbstractAsyncContextManager[Path]:
+        """A read-only host view of a snapshot's root file system; nested and parallel uses share one mount."""
+        ...
+
+    async def layers(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
+        """The layers of ``snapshot`` as compressed blobs, base first; made once, then answered from memory."""
+        ...
+
+    async def start_service(
+        self, step: ExecStep, hostname: str, ports: Sequence[ServicePort], timeout_s: float = 120
+    ) -> RunningService:
+        """Start and wait until every probed TCP port accepts. Raises ServiceFailed with its log tail."""
+        ...
+
+    async def publish(self, image: OutImage, address: str, login: Login | None) -> None:
+        """Send blobs, config and manifest to ``address`` (host/path:tag). Raises RuntimeFailure."""
+        ...
+
+    async def write_tarball(self, image: OutImage, target: Path, name: str = "") -> None:
+        """An OCI layout with docker's manifest.json as one tar file: byte-stable, times 0."""
+        ...
+
+    async def remove(self, snapshot: Snapshot) -> None:
+        """Forget a snapshot. A missing one is no error."""
+        ...
+
+    async def close(self) -> None:
+        """Stop what is still running and unmount: nothing is left behind."""
+        ...
+
+
+class Facts(Protocol):
+    """A small persistent memory a runtime may use: (kind, key) -> JSON, in the engine's SQLite file."""
+
+    def fact(self, kind: str, key: str) -> JSON:
+        """What was remembered, or None."""
+        ...
+
+    def remember(self, kind: str, key: str, value: JSON) -> None:
+        """Store (replace) at once and for good."""
+        ...
