@@ -1,0 +1,174 @@
+"""``modelport.yaml`` as frozen values. Every error names the file and line, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, ValidationError
+
+from pipelines.config_build import Build, DockerfileBuild, ImageBuild, PythonBuild, Weights
+from pipelines.config_check import Check
+from pipelines.config_errors import config_error
+from pipelines.config_registries import Registry, RegistryTarget, registries_from
+from pipelines.config_scan import ScanPolicy
+from pipelines.config_values import SecretRef, Section
+from pipelines.config_yaml import read_yaml
+from pipelines.errors import ConfigError, Place
+
+__all__ = [
+    "FILE_NAME",
+    "Build",
+    "Check",
+    "DockerfileBuild",
+    "ImageBuild",
+    "Model",
+    "PythonBuild",
+    "RegistryTarget",
+    "ReleaseRule",
+    "ScanPolicy",
+    "SecretRef",
+    "Tools",
+    "Weights",
+    "find_models",
+    "load",
+]
+
+FILE_NAME: Final = "modelport.yaml"
+TOOLS_IMAGE_VARIABLE: Final = "MODELPORT_TOOLS_IMAGE"
+"""Environment twin of ``tools.image``."""
+
+_SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+
+
+class ReleaseRule(Section):
+    """Which commits may be pushed to the registries. Every other one is built, checked and scanned only."""
+
+    branches: tuple[str, ...] = ("main", "master")
+    """Branches (or globs, like "release/*") whose commits are released."""
+    tags: tuple[str, ...] = ("*",)
+    """Globs of version tags: a commit with such a tag is released whatever its branch. [] releases no tag."""
+
+
+class Tools(Section):
+    """What the pipeline's own steps run in."""
+
+    image: str = Field(default="python:3.11-slim", min_length=1)
+    """A Debian image with Python 3 and apt; the model's image is mounted into it, read-only."""
+
+
+NAME_PATTERN: Final = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+
+
+class Model(Section):
+    """One model: a directory with a ``modelport.yaml``."""
+
+    name: str = Field(max_length=128, pattern=f"^{NAME_PATTERN}$")
+    """The model's name, the last part of its address in each registry; the directory's name if not given."""
+    title: str | None = None
+    """A name for people."""
+    description: str | None = None
+    """One or two sentences on what the model does."""
+    license: str | None = None
+    """The SPDX licence expression of the image, like "Apache-2.0"."""
+    version: str | None = None
+    """The model's version, where it does not come from a version tag on the commit."""
+    build: Build = DockerfileBuild()
+    """How the image is made: a Dockerfile, python: or image:."""
+    check: Check = Check()
+    """How the finished image is asked whether the model works."""
+    scan: ScanPolicy = ScanPolicy()
+    """What of the scanners' findings stops a release."""
+    tags: tuple[str, ...] = ("{commit:12}", "{version}")
+    """Tags that name one release for ever."""
+    moving_tags: tuple[str, ...] = ("latest",)
+    """Tags that move forward with each release."""
+    registries: tuple[Registry, ...] = ()
+    """Where releases go; without one, to the OCI layout under .modelport/images."""
+    release: ReleaseRule = ReleaseRule()
+    """Which commits are released."""
+    tools: Tools = Tools()
+    """What the pipeline's own steps run in."""
+
+    directory: Annotated[Path, Field(exclude=True, json_schema_extra={"modelport": "internal"})]
+    file: Annotated[Path, Field(exclude=True, json_schema_extra={"modelport": "internal"})]
+
+
+def load(file: Path, environ: Mapping[str, str] | None = None) -> Model:
+    """Read one ``modelport.yaml``, checked down to the files that it names.
+
+    Raises:
+        ConfigError: with the place of the first error, and the others in its detail.
+    """
+    environ = os.environ if environ is None else environ
+    file = file.absolute()
+    document = read_yaml(file)
+    data = dict(document.data)
+    for key in ("directory", "file"):
+        if key in data:
+            raise ConfigError(f'unknown key "{key}"', place=document.place((key,)), hint="remove it")
+    directory = file.parent
+    values: dict[str, Any] = {"name": _default_name(directory), **data, "directory": directory, "file": file}
+    context = {"directory": directory, "root": repository_root(directory)}
+    try:
+        model = Model.model_validate(values, context=context)
+    except ValidationError as err:
+        raise config_error(err, document, Model) from err
+    return _with_environment(model, environ)
+
+
+def _with_environment(model: Model, environ: Mapping[str, str]) -> Model:
+    changes: dict[str, Any] = {}
+    targets = registries_from(environ)
+    if targets is not None:
+        changes["registries"] = targets
+    if image := environ.get(TOOLS_IMAGE_VARIABLE):
+        changes["tools"] = Tools(image=image)
+    return model.model_copy(update=changes) if changes else model
+
+
+def _default_name(directory: Path) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", directory.name.lower()).strip("._-")
+
+
+def repository_root(directory: Path) -> Path:
+    """The nearest directory at or above ``directory`` with a ``.git``, else ``directory`` itself."""
+    directory = directory.resolve()
+    for candidate in (directory, *directory.parents):
+        if (candidate / ".git").exists():
+            return candidate
+    return directory
+
+
+def find_models(start: Path) -> tuple[Path, ...]:
+    """The ``modelport.yaml`` files of ``start``: the file itself, a model's directory, or a whole tree.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if start.is_file():
+        return (start.absolute(),)
+    if not start.is_dir():
+        raise ConfigError(
+            "there is no such file or directory", place=Place(start), hint="name a model's directory"
+        )
+    found = tuple(sorted(_files_under(start.absolute())))
+    if not found:
+        raise ConfigError(
+            f"no {FILE_NAME} in this directory or below it",
+            place=Place(start),
+            hint=f"`modelport init {start}` makes one",
+        )
+    return found
+
+
+def _files_under(start: Path) -> list[Path]:
+    found = []
+    for directory, names, files in os.walk(start):
+        names[:] = [name for name in names if not name.startswith(".") and name not in _SKIPPED]
+        if FILE_NAME in files:
+            found.append(Path(directory, FILE_NAME))
+    return found

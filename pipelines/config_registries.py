@@ -1,0 +1,140 @@
+"""The ``registries:`` section: where releases go."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+
+from pipelines.config_values import SecretRef, Section, problem
+from pipelines.errors import ConfigError
+
+REGISTRY_VARIABLE: Final = "MODELPORT_REGISTRY"
+"""Environment twin of ``registries``: addresses, separated by commas. It takes the place of the file's."""
+USERNAME_VARIABLE: Final = "MODELPORT_REGISTRY_USERNAME"
+"""With MODELPORT_REGISTRY: the user name for those registries."""
+PASSWORD_VARIABLE: Final = "MODELPORT_REGISTRY_PASSWORD"  # noqa: S105  the name of a variable
+"""With MODELPORT_REGISTRY: the password or token for those registries."""
+PLAIN_HTTP_VARIABLE: Final = "MODELPORT_REGISTRY_PLAIN_HTTP"
+"""With MODELPORT_REGISTRY: 1 speaks HTTP without TLS (loopback hosts: always)."""
+
+_HOST = re.compile(
+    r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:]+\])(:\d{1,5})?"
+)
+_COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+
+
+def check_address(text: str) -> str:
+    """``host[:port]/path`` as the OCI distribution specification has it; every other shape is explained."""
+    if "@" in text.partition("/")[0] or re.match(r"\w+://[^/]*@", text):
+        raise problem(
+            "registry", "the address holds a user name or password (not shown)", "use username: and password:"
+        )
+    if "://" in text:
+        plain = text.partition("://")[2]
+        hint = "for HTTP without TLS add plain_http: true" if text.startswith("http://") else ""
+        raise problem("registry", f'the address is written without a scheme: "{plain}"', hint)
+    host, slash, path = text.rstrip("/").partition("/")
+    if not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
+        raise problem(
+            "registry", f'"{text}" does not begin with a registry host', 'like "registry.example.com/models"'
+        )
+    if "@" in path or ":" in path:
+        raise problem("registry", f'"{text}" has a tag or digest', "tags come from tags: and moving_tags:")
+    if path != path.lower():
+        raise problem(
+            "registry", f'"{text}": a repository is in lower case', f'write "{host}/{path.lower()}"'
+        )
+    if slash and not all(_COMPONENT.fullmatch(part) for part in path.split("/")):
+        raise problem(
+            "registry", f'"{text}" is not a valid repository', "letters, digits, and single . _ - between"
+        )
+    return f"{host}/{path}" if path else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host[:port]`` is this machine, where no certificate can be expected."""
+    name = host.rsplit(":", 1)[0] if re.search(r":\d+$", host) else host
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class RegistryTarget(Section):
+    """One registry that releases go to."""
+
+    repository: Annotated[str, AfterValidator(check_address)]
+    """Registry host and path, like "registry.example.com/models"; the model's name is added."""
+    username: SecretRef | None = None
+    """A reference to the user name."""
+    password: SecretRef | None = None
+    """A reference to the password or token."""
+    plain_http: bool = False
+    """HTTP without TLS; loopback hosts are spoken to in this way anyway."""
+
+    @property
+    def host(self) -> str:
+        """Host and port."""
+        return self.repository.partition("/")[0]
+
+    @property
+    def path(self) -> str:
+        """The repository's path, without the model's name; may be empty."""
+        return self.repository.partition("/")[2]
+
+    @property
+    def uses_plain_http(self) -> bool:
+        """Whether to speak HTTP without TLS."""
+        return self.plain_http or is_loopback(self.host)
+
+    def repository_of(self, model_name: str) -> str:
+        """Where the images of one model go: ``host/path/model_name``."""
+        return f"{self.repository}/{model_name}"
+
+
+def _from_text(value: object) -> object:
+    return {"repository": value} if isinstance(value, str) else value
+
+
+class _AlsoText:
+    """In YAML a plain address is enough; the JSON Schema has to say so."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "title": "Address"}, handler(schema)]}
+
+
+Registry = Annotated[RegistryTarget, BeforeValidator(_from_text), _AlsoText()]
+"""A RegistryTarget, in YAML also as plain text."""
+
+
+def registries_from(environ: Mapping[str, str]) -> tuple[RegistryTarget, ...] | None:
+    """The registries that the environment names, or None where it names none.
+
+    Raises:
+        ConfigError: an address is wrong.
+    """
+    text = environ.get(REGISTRY_VARIABLE)
+    if text is None:
+        return None
+    references = {
+        key: SecretRef(f"env://{name}")
+        for key, name in (("username", USERNAME_VARIABLE), ("password", PASSWORD_VARIABLE))
+        if environ.get(name)
+    }
+    plain = environ.get(PLAIN_HTTP_VARIABLE, "").lower() in ("1", "true", "yes")
+    try:
+        return tuple(
+            RegistryTarget.model_validate({"repository": address.strip(), "plain_http": plain, **references})
+            for address in text.split(",")
+            if address.strip()
+        )
+    except ValidationError as err:
+        first = err.errors()[0]
+        hint = first.get("ctx", {}).get("hint", "")
+        raise ConfigError(f"{REGISTRY_VARIABLE}: {first['msg']}", hint=hint) from err
