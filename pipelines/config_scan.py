@@ -1,106 +1,121 @@
 """``scan:`` of ``modelport.yaml``: what is looked at, what blocks a release, and what is waived until when.
 
-Every default is the careful answer, and an up-to-date image with no dangerous file passes with no ``scan:`` at all.
+Every default is the careful answer; an up-to-date image with no dangerous file passes with no ``scan:`` at all.
 """
 
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import StringConstraints
+
+from pipelines.config_values import Section
 
 Severity = Literal["critical", "high", "medium", "low"]
-"""From worst to least. A pending security update is ``high``, a secret ``critical``; see each scanner for the rest."""
+"""From worst to least. A pending security update is ``high``, a secret or a dangerous pickle ``critical``."""
 
-SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
+SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "high", "medium", "low")
 
-OSV_SERVICE = "https://api.osv.dev"
+OSV_SERVICE: Final = "https://api.osv.dev"
+
+Answer = Literal["block", "warn"]
+Limit = Severity | Literal["never"]
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CouldNotLook(_Part):
+class CouldNotLook(Section):
     """Per scanner: does "could not look" block the release, or is it only said aloud?
 
     Only ``python_packages`` is ``warn`` by default: it asks a service on the public internet that many agents
     don't reach. The others have what they need wherever the image could be built (Debian's mirror, or nothing).
     """
 
-    os_packages: Literal["block", "warn"] = "block"
-    python_packages: Literal["block", "warn"] = "warn"
-    secrets: Literal["block", "warn"] = "block"
-    model_files: Literal["block", "warn"] = "block"
+    os_packages: Answer = "block"
+    """Pending security updates of the distribution."""
+    python_packages: Answer = "warn"
+    """Known vulnerabilities of the Python packages."""
+    secrets: Answer = "block"
+    """Passwords, tokens and private keys in files and environment."""
+    model_files: Answer = "block"
+    """What a model file would run when it is loaded."""
 
 
-class BlockAt(_Part):
+class BlockAt(Section):
     """Per scanner: the least severity that blocks. ``never`` reports findings and lets them pass."""
 
-    os_packages: Severity | Literal["never"] = "high"
-    python_packages: Severity | Literal["never"] = "high"
-    secrets: Severity | Literal["never"] = "high"
-    model_files: Severity | Literal["never"] = "high"
+    os_packages: Limit = "high"
+    """A pending security update is "high"."""
+    python_packages: Limit = "high"
+    """By the advisory's own rating (see python_packages.unrated)."""
+    secrets: Limit = "high"
+    """A usable secret is "critical", a name without its secret "medium"."""
+    model_files: Limit = "high"
+    """A call outside of the allow-list is "critical", a file that can't be read to its end "high"."""
 
 
-class OsPackages(_Part):
-    """Where Debian's package lists come from: the public mirrors unless a site has its own."""
+class OsPackages(Section):
+    """Pending security updates of Debian."""
 
-    mirror: _Text = "http://deb.debian.org/debian"
     security_mirror: _Text = "http://deb.debian.org/debian-security"
+    """The archive of Debian's security updates, or a mirror of it; its signature is checked."""
 
 
-class PythonPackages(_Part):
-    """Where advisories on Python packages come from, and what an advisory without a rating counts as."""
+class PythonPackages(Section):
+    """Known vulnerabilities of the installed Python packages."""
 
     source: _Text = OSV_SERVICE
-    """An OSV service (``https://…``), or the path of an OSV zip (``ID.json`` each) beside ``modelport.yaml``."""
-
+    """An OSV service ("https://…"), or the path of an OSV zip relative to the directory of modelport.yaml."""
     unrated: Severity = "high"
-    """Most PYSEC records carry no severity. Not rated is not harmless: such a finding counts as this."""
+    """What an advisory without a rating counts as (most PYSEC records carry none): not rated is not harmless."""
 
 
-class Secrets(_Part):
-    """Which files of the image may hold what looks like a secret."""
+class Secrets(Section):
+    """Passwords, tokens and private keys."""
 
     ignore: tuple[_Text, ...] = ()
-    """Globs of absolute paths, such as ``/app/tests/**``: for files whose "secret" is known to be none."""
+    """Globs of paths in the image, like "/app/tests/**", whose "secrets" are known to be none."""
 
 
-class ModelFiles(_Part):
+class ModelFiles(Section):
     """What a pickled model may call when it is loaded, beyond what its framework needs."""
 
     allow: tuple[_Text, ...] = ()
-    """``module.name`` or ``module.*``: callables of your own that pickled models name."""
-
+    """Callables of your own that pickled models name: "module.name" or "module.*"."""
     ignore: tuple[_Text, ...] = ()
-    """Globs of absolute paths that are not looked into. Prefer a waiver, which expires."""
+    """Globs of paths in the image that are not judged. Prefer a waiver, which expires."""
 
 
-class Waiver(_Part):
-    """One finding that is accepted for now: by whom, why, and until which day (that day included)."""
+class Waiver(Section):
+    """One finding that is accepted for now: by whom, why, and until when."""
 
     id: _Text
-    """The finding's id or one of its other names: a CVE, a package update, a rule."""
-
+    """The finding's id or one of its other names: a CVE, an advisory, a rule."""
     subject: str = ""
     """Only for this package or path (a glob); empty means wherever the id is found."""
-
     reason: _Text
+    """Why it is accepted."""
     owner: _Text
+    """Who answers for it."""
     expires: date
+    """The last day on which it holds."""
 
 
-class ScanPolicy(_Part):
-    """The whole ``scan:`` section."""
+class ScanPolicy(Section):
+    """What of the scanners' findings stops a release."""
 
     could_not_look: CouldNotLook = CouldNotLook()
+    """What a scanner that could not look means: "block" or "warn"."""
     block_at: BlockAt = BlockAt()
+    """The least severity that blocks, per scanner."""
     os_packages: OsPackages = OsPackages()
+    """Pending security updates of Debian."""
     python_packages: PythonPackages = PythonPackages()
+    """Known vulnerabilities of the installed Python packages."""
     secrets: Secrets = Secrets()
+    """Passwords, tokens and private keys."""
     model_files: ModelFiles = ModelFiles()
-    waivers: tuple[Waiver, ...] = Field(default=())
+    """What a model file would run when it is loaded."""
+    waivers: tuple[Waiver, ...] = ()
+    """Findings that are accepted for now."""
