@@ -1,33 +1,31 @@
-"""The ``check:`` part of ``modelport.yaml``: what the image must do before it gets a name (design, section 6)."""
+"""The ``check:`` section: what the built image must do before it gets a name (design, section 6)."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from pipelines.config_values import NamedFile, NamedPath, Section, problem
 
 Metric = Literal["accuracy", "f1_macro", "mae", "rmse", "spearman"]
 SMALLER_IS_BETTER: frozenset[str] = frozenset({"mae", "rmse"})
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+def _below(path: str) -> str:
+    """Only what is below the model's directory can be handed to the engine for a check."""
+    if ".." in path.split("/") or path.startswith("/"):
+        raise problem("path", f'"{path}" is not below the model\'s directory', "move the file there")
+    return path.removeprefix("./").rstrip("/")
 
 
-class Tolerance(BaseModel):
-    """How far a number may be from the expected one: within ``absolute`` or within ``relative`` × expected."""
-
-    model_config = _FROZEN
-
-    absolute: float = Field(default=0.0, ge=0)
-    relative: float = Field(default=0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if not self.absolute and not self.relative:
-            raise ValueError(
-                "a tolerance needs absolute: or relative: above 0; leave it out for an exact match"
-            )
-        return self
+def _url_path(path: str) -> str:
+    if not path.startswith("/") or any(c.isspace() for c in path):
+        raise problem(
+            "url", f'"{path}" is not the path of a URL', 'write it with a leading "/", like /predict'
+        )
+    return path
 
 
 def _number_is_absolute(value: object) -> object:
@@ -37,58 +35,64 @@ def _number_is_absolute(value: object) -> object:
     return value
 
 
-Tolerances = dict[str, Annotated[Tolerance, BeforeValidator(_number_is_absolute)]]
+CheckFile = Annotated[NamedFile, AfterValidator(_below)]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
 
 
-class UnitTests(BaseModel):
-    """Tests of the model's own code, run in the image. ``files`` are mounted at the same place under the image's
-    working directory, read-only; they never enter the image."""
+class Tolerance(Section):
+    """How far a number may be from the expected one: within the larger of the two."""
 
-    model_config = _FROZEN
+    absolute: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """The difference that is accepted."""
+    relative: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """The difference that is accepted, as a part of the expected number: 0.01 is one percent."""
+
+
+Tolerances = dict[
+    str, Annotated[Tolerance, BeforeValidator(_number_is_absolute, json_schema_input_type=Tolerance | float)]
+]
+
+
+class UnitTests(Section):
+    """Tests of the model's own code, run in the image."""
 
     command: tuple[str, ...] = Field(
         default=("python", "-m", "unittest", "discover", "-s", "tests"), min_length=1
     )
-    files: tuple[str, ...] = Field(default=("tests",), min_length=1)
-    timeout_s: float = Field(default=300.0, gt=0)
-
-    @field_validator("files")
-    @classmethod
-    def _inside(cls, files: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(relative_path(file) for file in files)
+    """Run in the image's working directory, with the image's user and environment."""
+    files: tuple[Annotated[NamedPath, AfterValidator(_below)], ...] = Field(default=("tests",), min_length=1)
+    """Mounted at the same place below the image's working directory, read-only; never part of the image."""
+    timeout_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
+    """How long they may take, in seconds."""
 
 
-class Quality(BaseModel):
-    """A metric over a data file, computed from the model's real answers, with the limit it must keep.
+class Quality(Section):
+    """A metric over a data file, computed from the model's real answers, and the limit that it must keep."""
 
-    ``data`` is JSONL: ``{"request": {...}, "expected": value}``. ``answer`` is the dotted path of the prediction
-    in the answer's JSON.
-    """
-
-    model_config = _FROZEN
-
-    data: str
+    data: CheckFile
+    """A JSONL file; each line is {"request": {...}, "expected": value}."""
     metric: Metric
+    """What is computed from the answers and the expected values."""
     answer: str = Field(min_length=1)
-    path: str | None = None  # of requests that do not name theirs; check.path otherwise
-    at_least: float | None = None
-    at_most: float | None = None
+    """Where the prediction is in the answer's JSON, like "language" or "results.0.score"."""
+    path: UrlPath | None = None
+    """The URL path of requests that do not name theirs; without it the path of the section check."""
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    """The least value of accuracy, f1_macro and spearman."""
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+    """The largest value of mae and rmse."""
     concurrency: int = Field(default=4, ge=1, le=64)
-
-    @field_validator("data")
-    @classmethod
-    def _inside(cls, data: str) -> str:
-        return relative_path(data)
+    """How many requests run at once."""
 
     @model_validator(mode="after")
-    def _one_limit(self) -> Self:
+    def _one_limit(self) -> Quality:
         needed, other = (
             ("at_most", "at_least") if self.metric in SMALLER_IS_BETTER else ("at_least", "at_most")
         )
-        if getattr(self, needed) is None:
-            raise ValueError(f"{self.metric} needs {needed}: the limit that the model must keep")
         if getattr(self, other) is not None:
-            raise ValueError(f"{self.metric} takes {needed}:, not {other}:")
+            raise problem("limit", f'{self.metric} takes "{needed}", not "{other}"')
+        if getattr(self, needed) is None:
+            raise problem("limit", f'{self.metric} needs "{needed}": the limit that the model must keep')
         return self
 
     @property
@@ -98,42 +102,26 @@ class Quality(BaseModel):
         return math.nan if limit is None else limit
 
 
-class Check(BaseModel):
+class Check(Section):
     """What the built image must do: start, become healthy, give the golden answers, reach the quality."""
 
-    model_config = _FROZEN
-
     port: int = Field(default=8080, ge=1, le=65535)
-    health: str = "/healthz"
-    path: str = "/predict"  # of golden requests that do not name theirs
-    start_timeout_s: float = Field(default=60.0, gt=0)
-    request_timeout_s: float = Field(default=30.0, gt=0)
+    """The port that the model listens on."""
+    health: UrlPath = "/healthz"
+    """The URL path that answers 200 once the model is ready."""
+    path: UrlPath = "/predict"
+    """The URL path of requests that do not name theirs."""
+    start_timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    """How long the model may take until it is healthy, in seconds."""
+    request_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    """How long one answer may take, in seconds."""
     unit: UnitTests | None = None
-    golden: str | None = None
-    tolerance: Tolerances = Field(default_factory=dict)  # for every golden case; a case's own come on top
+    """Unit tests of the model's own code, run in the image beside the other checks."""
+    golden: CheckFile | None = None
+    """A JSONL file of requests and the answers that must come, see docs/check.md."""
+    tolerance: Tolerances = Field(default_factory=dict)
+    """For each golden case: how far the numbers at a path (and below it) may be off. A case's own come on top."""
     ignore: tuple[str, ...] = ()
+    """Paths of the answer that no golden case compares, like "took_ms"."""
     quality: Quality | None = None
-
-    @field_validator("golden")
-    @classmethod
-    def _inside(cls, golden: str | None) -> str | None:
-        return None if golden is None else relative_path(golden)
-
-    @field_validator("health", "path")
-    @classmethod
-    def _absolute(cls, path: str) -> str:
-        if not path.startswith("/") or any(c.isspace() for c in path):
-            raise ValueError(f"{path!r} is not a URL path: write it with a leading / and without spaces")
-        return path
-
-
-def relative_path(text: str) -> str:
-    """``text`` as a plain path inside the model's directory.
-
-    Raises:
-        ValueError: it is empty, absolute, or leaves the directory.
-    """
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    if not parts or text.startswith("/") or ".." in parts:
-        raise ValueError(f"{text!r} is not a path inside the model's directory")
-    return "/".join(parts)
+    """A metric over a data file, with its limit."""
