@@ -1,0 +1,160 @@
+"""The command line: parses, prints, and turns the one tree of errors into exit codes. Nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import anyio
+import typer
+
+from pipelines.console import Console
+from pipelines.engines import Engine
+from pipelines.errors import Interrupted, PipelineError
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="modelport",
+    help="Take a model from its commit to the production registries: build, check, scan, inventory, tag, push, record.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Where = Annotated[Path, typer.Argument(help="A model's directory, its modelport.yaml, or a repository of models.")]
+EngineOption = Annotated[
+    Engine, typer.Option("--engine", envvar="MODELPORT_ENGINE", help="auto: an open session, Dagger's, else the embedded one.")
+]
+RegistryOption = Annotated[
+    str, typer.Option("--registry", envvar="MODELPORT_REGISTRY", help="Registries to push to, with commas; instead of modelport.yaml's.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+DebugOption = Annotated[bool, typer.Option("--debug", envvar="MODELPORT_DEBUG", help="Show the traceback and the engine's log.")]
+
+
+@app.callback(invoke_without_command=True)
+def _default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        context.invoke(run, where=Path(), engine=Engine(os.environ.get("MODELPORT_ENGINE", "auto")), registry="")
+
+
+@app.command()
+def run(
+    where: Where = Path(),
+    engine: EngineOption = Engine.AUTO,
+    registry: RegistryOption = "",
+    push: Annotated[bool, typer.Option("--push/--no-push", help="Push what passed, or stop after the gates.")] = True,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Build, check, scan, inventory, tag and push the models of a place: one model, or every one of a repository."""
+    from pipelines import run as runs  # noqa: PLC0415  # only what a command needs is imported
+
+    environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
+    outcomes = await_(runs.run, runs.Options(where, engine, push), environ)
+    from pipelines.closing import close  # noqa: PLC0415
+
+    raise typer.Exit(close(outcomes, as_json=as_json, environ=environ))
+
+
+@app.command()
+def plan(where: Where = Path(), registry: RegistryOption = "", as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Show what a run would do: source, tags, registries, and why something would not be pushed. Nothing is built."""
+    from pipelines.plan import plans, told  # noqa: PLC0415
+
+    environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
+    made = await_(plans, where, environ)
+    print(json.dumps([one.to_json() for one in made], indent=2) if as_json else "\n\n".join(map(told, made)))  # noqa: T201
+
+
+@app.command()
+def trace(
+    reference: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @sha256:DIGEST, or oci:DIRECTORY:TAG.")],
+    repository: Annotated[Path, typer.Option("--repository", help="The git repository to check the commit against.")] = Path(),
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Follow an image from its tag to its digest to its commit, and verify each hop against the local git history."""
+    from pipelines.trace import trace as follow  # noqa: PLC0415
+
+    found = await_(follow, reference, repository)
+    print(json.dumps(found.to_json(), indent=2) if as_json else found.text())  # noqa: T201
+    found.verify()
+
+
+@app.command()
+def doctor() -> None:
+    """Show what this machine can run: tools, engines, isolation, and what is missing."""
+    from pipelines.doctor import doctor as examine  # noqa: PLC0415
+
+    print(await_(examine, dict(os.environ)))  # noqa: T201
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of modelport.yaml, for editors."""
+    from pipelines.schema import schema as made  # noqa: PLC0415
+
+    print(json.dumps(made(), indent=2))  # noqa: T201
+
+
+@app.command()
+def init(directory: Annotated[Path, typer.Argument(help="The model's directory.")] = Path()) -> None:
+    """Write modelport.yaml, ci/main.py and the three CI files for a model; an existing file is never overwritten."""
+    from pipelines.init import init as write  # noqa: PLC0415
+
+    print(write(directory))  # noqa: T201
+
+
+def await_(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """Run ``work`` to its end on asyncio."""
+    return anyio.run(work, *arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The border: every error becomes one ``error:`` line, one ``hint:`` line and its exit code. Never a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(words, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except BaseException as err:  # noqa: BLE001  # the border
+        return shown(err, debug="--debug" in words or bool(os.environ.get("MODELPORT_DEBUG")))
+
+
+def shown(err: BaseException, *, debug: bool) -> int:
+    """Print ``err`` as the user needs it; its exit code."""
+    err = innermost(err)
+    if debug and not isinstance(err, SystemExit):
+        traceback.print_exception(err)
+    if isinstance(err, KeyboardInterrupt):
+        err = Interrupted("interrupted", hint="nothing was tagged; run again: what was built is still in the engine's cache")
+    if isinstance(err, PipelineError):
+        Console().error(err)
+        return err.exit_code
+    if isinstance(err, typer.Exit):
+        return err.exit_code
+    if hasattr(err, "show") and hasattr(err, "exit_code"):  # click's own: bad usage
+        err.show()
+        return int(err.exit_code)
+    if isinstance(err, SystemExit):
+        return err.code if isinstance(err.code, int) else 1
+    unknown = PipelineError(f"internal error: {type(err).__name__}: {err}", hint="`--debug` shows where; please report it")
+    Console().error(unknown)
+    return unknown.exit_code
+
+
+def innermost(err: BaseException) -> BaseException:
+    """The error inside groups of one; of several, Ctrl-C first, then the first of ours."""
+    while isinstance(err, BaseExceptionGroup):
+        inner = [innermost(one) for one in err.exceptions]
+        interrupts = [one for one in inner if isinstance(one, KeyboardInterrupt)]
+        ours = [one for one in inner if isinstance(one, PipelineError)]
+        err = (interrupts or ours or inner)[0]
+    return err

@@ -1,0 +1,155 @@
+"""``modelport run``: the models of a place, in one engine session, all at once."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pipelines import engine_session, engines
+from pipelines.ci_systems import CiSystem, detect
+from pipelines.config import find_models, load
+from pipelines.console import Console
+from pipelines.errors import PipelineError
+from pipelines.plan import Plan, make_plan
+from pipelines.record import Run, error_json, new_run_directory
+from pipelines.source import SourceRevision, read_source
+from pipelines.state import one_run_at_a_time, state_directory
+from pipelines.values import JSON
+
+if TYPE_CHECKING:
+    from pipelines.stages.push import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks of a run."""
+
+    start: Path
+    engine: engines.Engine = engines.Engine.AUTO
+    push: bool = True
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How the run of one model ended."""
+
+    plan: Plan
+    run: Run
+    receipt: Receipt | None = None
+    error: PipelineError | None = None
+
+    def to_json(self) -> dict[str, JSON]:
+        """The outcome for ``--json``: the receipt and where the record is."""
+        return {
+            "model": self.plan.model.name,
+            "run": self.run.id,
+            "record": str(self.run.directory / "run.json"),
+            "receipt": self.receipt.to_json() if self.receipt else None,
+            "error": error_json(self.error) if self.error else None,
+        }
+
+
+@dataclass(slots=True)
+class Session:
+    """What the runs of one engine session share."""
+
+    directory: Path
+    engine: engines.Choice
+    ci: CiSystem
+    several: bool
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        """What the engine says."""
+        return self.directory / "engine.log"
+
+    @property
+    def events(self) -> Path:
+        """The embedded engine's operations."""
+        return self.directory / "events.jsonl"
+
+
+async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
+    """Run every model at ``options.start``; their outcomes, failed ones included.
+
+    Raises:
+        PipelineError: before any model ran: configuration, source, engine.
+    """
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a CI system's stop is a person's Ctrl-C
+    models = [load(file, environ) for file in find_models(options.start)]
+    source = await read_source(models[0].directory, environ)
+    state = state_directory(source.root)
+    plans = [make_plan(model, source, state, environ, push=options.push) for model in models]
+    with ExitStack() as locks:
+        for model in models:
+            locks.enter_context(one_run_at_a_time(state, model.name))
+        choice = await engines.choose(options.engine, environ)
+        session = Session(_session_directory(state), choice, detect(environ), len(models) > 1)
+        async with engine_session.connected(choice, source.root, session.log, session.events):
+            async with anyio.create_task_group() as tasks:
+                for plan in plans:
+                    tasks.start_soon(_run_model, plan, session, state)
+    return session.outcomes
+
+
+async def _run_model(plan: Plan, session: Session, state: Path) -> None:
+    from pipelines.model_image import release  # noqa: PLC0415  # the SDK: imported while the engine starts
+
+    console = Console(plan.model.name if session.several else "")
+    record = Run(plan.model.name, new_run_directory(state, plan.model.name), session.events, tell=console.stage)
+    record.facts = _facts(plan, session)
+    outcome = Outcome(plan, record)
+    session.outcomes.append(outcome)
+    console.line(headline(plan, session.engine))
+    try:
+        outcome.receipt = await release(plan, record)
+        record.facts["status"] = "ok"
+    except PipelineError as err:
+        outcome.error = err
+        record.facts |= {"status": "failed", "error": error_json(err)}
+        console.error(err, session.ci.annotation)
+    except BaseException:
+        record.facts["status"] = "interrupted"
+        raise
+    finally:
+        record.facts |= {"ended": datetime.now(UTC).isoformat(), "receipt": outcome.receipt and outcome.receipt.to_json()}
+        record.save()
+
+
+def headline(plan: Plan, engine: object) -> str:
+    """The first line of a run: model, commit, branch, state of the tree, engine and why."""
+    where = ", ".join([plan.source.branch or "detached", describe_tree(plan.source)])
+    left = f"{plan.model.name} {plan.source.commit[:12]} ({where})"
+    return f"{left:<38} engine: {engine}"
+
+
+def describe_tree(source: SourceRevision) -> str:
+    """``clean``, or how many files differ from the commit."""
+    count = len(source.dirty)
+    return "clean" if not count else f"{count} uncommitted {'file' if count == 1 else 'files'}"
+
+
+def _facts(plan: Plan, session: Session) -> dict[str, JSON]:
+    return {
+        "status": "running",
+        "started": datetime.now(UTC).isoformat(),
+        "source": plan.source.to_json(),
+        "engine": {"kind": session.engine.kind, "why": session.engine.why, "log": str(session.log)},
+        "ci": {"system": session.ci.name, "run_url": session.ci.run_url},
+        "plan": plan.to_json(),
+    }
+
+
+def _session_directory(state: Path) -> Path:
+    directory = state / "sessions" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    directory.mkdir(parents=True)
+    return directory

@@ -1,0 +1,1 @@
+"""The stages: async functions over dagger-io values, one module each."""
