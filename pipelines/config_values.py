@@ -138,7 +138,7 @@ def inside(directory: Path, root: Path, name: str) -> Path:
 
 
 def _named(name: str, info: ValidationInfo, *, kinds: tuple[str, ...]) -> str:
-    """Hold that a named file is there. Without a directory to look in (values made in Python) nothing is held."""
+    """Hold that a named file is there; a value made in Python has no directory to look in and is taken."""
     context = info.context
     if not isinstance(context, dict) or "directory" not in context:
         return name
