@@ -1,7 +1,7 @@
 """Which CI system runs us, and what it says about the commit. Every provider's quirk is a row of this table.
 
-The variables are those that the providers document: GitHub "Variables reference" and "Workflow commands", CircleCI
-"Built-in environment variables", Jenkins "Global variable reference" (with the branch and Git plugins), GitLab
+The variables are those that the providers document: GitHub "Variables reference" and "Workflow commands",
+CircleCI "Built-in environment variables", Jenkins "Global variable reference" (branch and Git plugins), GitLab
 "Predefined CI/CD variables reference", Azure Pipelines "Use predefined variables" and "Logging commands".
 """
 
@@ -81,7 +81,7 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
         repository_url=("{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}",),
         commit=("GITHUB_SHA",),
         ref=("GITHUB_REF",),
-        # In pull_request_target GITHUB_REF is the *base* branch, whatever was checked out since: never a release.
+        # In pull_request_target GITHUB_REF is the *base* branch, whatever was checked out since.
         pull_request_events=("GITHUB_EVENT_NAME", frozenset({"pull_request", "pull_request_target"})),
         head_branch=("GITHUB_HEAD_REF",),
         target_branch=("GITHUB_BASE_REF",),
@@ -105,8 +105,8 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
         commit=("CIRCLE_SHA1",),
         branch=("CIRCLE_BRANCH",),
         tag=("CIRCLE_TAG",),
-        # Only for pull requests from forks. CIRCLE_PULL_REQUEST is no evidence: it is also set for a push to main
-        # while some pull request *from* main is open.
+        # Only for pull requests from forks. CIRCLE_PULL_REQUEST is no evidence: it is also set for a push to
+        # main while some pull request *from* main is open.
         pull_request=("CIRCLE_PR_NUMBER",),
         head_branch=("CIRCLE_BRANCH",),
     ),
@@ -156,7 +156,7 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
         run_url=("{BUILD_URL}",),
         repository_url=("{GIT_URL}",),
         commit=("GIT_COMMIT",),
-        # BRANCH_NAME in multibranch jobs (PR-12 for a change, the tag's name for a tag); GIT_BRANCH has the remote.
+        # BRANCH_NAME in multibranch jobs (PR-12 for a change, a tag's name for a tag), GIT_BRANCH elsewhere.
         branch=("BRANCH_NAME", "GIT_BRANCH"),
         tag=("TAG_NAME",),
         pull_request=("CHANGE_ID",),
@@ -223,7 +223,7 @@ class CiSystem:
         return commands.error_at.format(file=name, line=error.place.line or 1, message=message)
 
     def mask(self, secret: str) -> tuple[str, ...]:
-        """The lines that make the system hide ``secret`` in its log. They hold it: for the CI system's eyes only."""
+        """The lines that make the system hide ``secret`` in its log. They hold it: for that system only."""
         if not self.commands.mask:
             return ()
         lines = [line for line in secret.splitlines() if line.strip()]

@@ -18,6 +18,7 @@ from pipelines.config_scan import ScanPolicy
 from pipelines.config_values import SecretRef, Section
 from pipelines.config_yaml import read_yaml
 from pipelines.errors import ConfigError, Place
+from pipelines.tag_templates import MovingTag, VersionTag
 
 __all__ = [
     "FILE_NAME",
@@ -82,9 +83,9 @@ class Model(Section):
     """How the finished image is asked whether the model works."""
     scan: ScanPolicy = ScanPolicy()
     """What of the scanners' findings stops a release."""
-    tags: tuple[str, ...] = ("{commit:12}", "{version}")
+    tags: tuple[VersionTag, ...] = ("{commit:12}", "{version}")
     """Tags that name one release for ever."""
-    moving_tags: tuple[str, ...] = ("latest",)
+    moving_tags: tuple[MovingTag, ...] = ("latest",)
     """Tags that move forward with each release."""
     registries: tuple[Registry, ...] = ()
     """Where releases go; without one, to the OCI layout under .modelport/images."""

@@ -41,7 +41,7 @@ _NOT_INHERITED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SourceRevision:
-    """What is built: the commit, where it comes from, and whether the files are really those of the commit."""
+    """What is built: the commit, where it comes from, and whether the files are those of the commit."""
 
     commit: str
     """The commit that the files are of. For a pull request this may be a merge made by the CI system."""
@@ -68,7 +68,7 @@ class SourceRevision:
         return self.commit[:12]
 
     def version_of(self, model_name: str) -> str | None:
-        """The version that this commit is of one model: its own tags (``name-v1.2.0``) before those of all."""
+        """The version that this commit is of one model: its own tags (``name-v1.2.0``) first."""
         return highest(model_name, self.tags)
 
     def summary(self) -> str:
@@ -108,7 +108,7 @@ async def read_source(
         head_commit=_head_commit(ci, commit, parents),
         committed_at=committed_at,
         branch=_branch(ci, commit, found["branch"].strip()),
-        version=highest(model_name or directory.resolve().name, tags),
+        version=highest(model_name or _name_of(directory), tags),
         remote=browser_address(_origin(found["remotes"])) or browser_address(ci.repository_url),
         dirty=_changed(found["status"]),
         shallow=shallow,
@@ -116,6 +116,10 @@ async def read_source(
         tags=tags,
         pull_request=ci.pull_request,
     )
+
+
+def _name_of(directory: Path) -> str:
+    return directory.resolve().name
 
 
 _STATUS: Final = (
@@ -136,7 +140,7 @@ class _Git:
     def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
         self.directory = directory
         kept = {name: value for name, value in environ.items() if name not in _NOT_INHERITED}
-        # C: the messages are read below. No locks: another Git, or a second run, may be at work in the same tree.
+        # C: the messages are read below. No locks: a second run may be at work in the same tree.
         self.environ = {
             "PATH": os.defpath,
             **kept,
@@ -190,9 +194,10 @@ def _explained(done: CompletedProcess[bytes], directory: Path) -> SourceError:
     first = said.splitlines()[0].removeprefix("fatal: ") if said else f"exit code {done.returncode}"
     if "dubious ownership" in said:
         found = re.search(r"repository at '([^']+)'", said)
+        path = found[1] if found else directory
         return SourceError(
             "git refuses to read a checkout that another user owns",
-            hint=f"if you trust it: git config --global --add safe.directory {found[1] if found else directory}",
+            hint=f"if you trust it: git config --global --add safe.directory {path}",
             detail=said,
         )
     if "must be run in a work tree" in said:
@@ -206,7 +211,7 @@ def _explained(done: CompletedProcess[bytes], directory: Path) -> SourceError:
 
 
 async def _head(git: _Git) -> tuple[str, tuple[str, ...], datetime]:
-    """Commit, parents and time, from the commit object itself: a shallow clone hides the parents elsewhere."""
+    """Commit, parents and time, from the commit object: a shallow clone hides the parents elsewhere."""
     done = await git.run("cat-file", "--batch", stdin=b"HEAD\n")
     if done.returncode != 0:
         raise _explained(done, git.directory)
@@ -247,7 +252,7 @@ def _tags(tags: Iterable[str], ci: CiSystem, commit: str) -> tuple[str, ...]:
 
 
 def _origin(remotes: str) -> str | None:
-    """The address of ``origin``, else of the first remote, as configured: ``insteadOf`` may hold credentials."""
+    """The address of ``origin``, else of the first remote, as configured (``insteadOf`` may add secrets)."""
     addresses = dict(entry.split("\n", 1) for entry in remotes.split("\0") if "\n" in entry)
     return addresses.get("remote.origin.url") or next(iter(addresses.values()), None)
 
@@ -308,8 +313,8 @@ def _changed(status: str) -> tuple[str, ...]:
 def releasable(model: Model, source: SourceRevision) -> str | None:
     """Why this commit may not be pushed to the registries, or None when it may.
 
-    Only a clean commit, on a branch that ``release.branches`` names or with a version tag that ``release.tags``
-    names, and never a pull request's, whatever its branch is called.
+    Only a clean commit, on a branch of ``release.branches`` or with a version tag of ``release.tags``, and
+    never a pull request's, whatever its branch is called.
     """
     if source.dirty:
         shown = ", ".join(source.dirty[:3]) + (", …" if len(source.dirty) > 3 else "")
@@ -318,7 +323,8 @@ def releasable(model: Model, source: SourceRevision) -> str | None:
         return f"pull request {source.pull_request}: released after the merge"
     if source.branch and any(fnmatchcase(source.branch, glob) for glob in model.release.branches):
         return None
-    versions = [tag for tag in source.tags if version_of_tag(model.name, tag)]
+    tags = source.tags or ((source.version,) if source.version else ())
+    versions = [tag for tag in tags if version_of_tag(model.name, tag)]
     if any(fnmatchcase(tag, glob) for tag in versions for glob in model.release.tags):
         return None
     where = f"branch {source.branch}" if source.branch else "no branch"

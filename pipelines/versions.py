@@ -22,7 +22,7 @@ class ParsedVersion:
 
     @classmethod
     def parse(cls, text: str) -> ParsedVersion | None:
-        """``text`` as a version, or None. ``v1`` or ``2024`` alone are not: at least major and minor are needed."""
+        """``text`` as a version, or None. ``v1`` or ``2024`` alone is not: it needs major and minor."""
         found = _VERSION.fullmatch(text)
         if found is None:
             return None
@@ -55,7 +55,7 @@ def _own(model_name: str, tag: str) -> str | None:
 
 
 def highest(model_name: str, tags: Iterable[str]) -> str | None:
-    """The highest version among ``tags`` for a model: the model's own tags count before those without a name."""
+    """The highest version among ``tags`` for a model: its own tags count before those without a name."""
     tags = tuple(tags)
     own = [
         version for tag in tags if (rest := _own(model_name, tag)) and (version := ParsedVersion.parse(rest))
