@@ -1,6 +1,6 @@
-"""``scan:`` of ``modelport.yaml``: what is looked at, what blocks a release, and what is waived until when.
+"""``scan:`` of ``modelport.yaml``: what is looked at, what blocks a release, what is waived until when.
 
-Every default is the careful answer; an up-to-date image with no dangerous file passes with no ``scan:`` at all.
+Every default is the careful answer; an up-to-date image with no dangerous file passes without a ``scan:``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CouldNotLook(Section):
     """Per scanner: does "could not look" block the release, or is it only said aloud?
 
     Only ``python_packages`` is ``warn`` by default: it asks a service on the public internet that many agents
-    don't reach. The others have what they need wherever the image could be built (Debian's mirror, or nothing).
+    don't reach. The others need what was there when the image was built: Debian's mirror, or nothing.
     """
 
     os_packages: Answer = "block"
@@ -68,7 +68,7 @@ class PythonPackages(Section):
     source: _Text = OSV_SERVICE
     """An OSV service ("https://…"), or the path of an OSV zip relative to the directory of modelport.yaml."""
     unrated: Severity = "high"
-    """What an advisory without a rating counts as (most PYSEC records carry none): not rated is not harmless."""
+    """What an advisory without a rating counts as. Most PYSEC records carry none; that is not harmless."""
 
 
 class Secrets(Section):

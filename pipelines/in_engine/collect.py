@@ -1,0 +1,218 @@
+"""What is in the image: OS packages, Python packages, weight files. One line of JSON on standard output.
+
+Usage: python3 -m pipelines.in_engine.collect ROOT [GLOB…]
+
+``GLOB`` names weight files of this model that no well-known suffix tells. Scan and inventory both read the
+answer; they run this with the same arguments, so an engine runs it once.
+"""
+
+import email.parser
+import hashlib
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pipelines.in_engine.rootfs import (
+    File,
+    Problems,
+    files,
+    inside,
+    os_release,
+    read_text,
+    shipped_by_debian,
+    tell,
+)
+
+WEIGHT_SUFFIXES = (
+    ".safetensors",
+    ".onnx",
+    ".npz",
+    ".npy",
+    ".npz.xz",
+    ".npz.gz",
+    ".plzma",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".pkl.gz",
+    ".joblib",
+    ".gguf",
+    ".ggml",
+    ".h5",
+    ".hdf5",
+    ".keras",
+    ".tflite",
+    ".ftz",
+    ".ubj",
+    ".cbm",
+    ".mlmodel",
+    ".msgpack",
+    ".skops",
+)
+
+MAGIC = (
+    (b"\x93NUMPY", "npy"),
+    (b"GGUF", "gguf"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"PK\x03\x04", "zip"),
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x80\x02", "pickle"),
+    (b"\x80\x03", "pickle"),
+    (b"\x80\x04", "pickle"),
+    (b"\x80\x05", "pickle"),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Collect; the exit code is 1 when part of the image could not be read, so that no engine keeps it."""
+    root, globs = Path(arguments[0]), arguments[1:]
+    problems = Problems()
+    owned = shipped_by_debian(root)
+    python: list[dict[str, object]] = []
+    weights: list[dict[str, object]] = []
+    for file in files(root, problems):
+        if file.name in ("METADATA", "PKG-INFO") or file.name.endswith(".egg-info"):
+            python.extend(_distribution(file, owned, problems))
+        elif _is_weights(file, globs, owned):
+            weights.extend(_weights(file, problems))
+    tell(
+        {
+            "os_release": os_release(root),
+            "os_packages": [*_dpkg(root)],
+            "other_package_database": _other_database(root),
+            "python": python,
+            "weights": weights,
+            "problems": problems.texts,
+        }
+    )
+    return 1 if problems.texts else 0
+
+
+def _dpkg(root: Path) -> list[dict[str, str]]:
+    """The installed packages of dpkg's status file, and of distroless' ``status.d`` (deb822 stanzas)."""
+    texts = [read_text(root, "var/lib/dpkg/status")]
+    parts = inside(root, "var/lib/dpkg/status.d")
+    if parts and parts.is_dir():
+        texts += [
+            part.read_text("utf-8", "replace") for part in sorted(parts.iterdir()) if "." not in part.name
+        ]
+    stanzas = [_fields(stanza) for text in texts for stanza in text.split("\n\n")]
+    return [_package(stanza) for stanza in stanzas if _installed(stanza)]
+
+
+def _fields(stanza: str) -> dict[str, str]:
+    """The one-line fields of a deb822 stanza; continued lines (descriptions, conffiles) are left out."""
+    lines = [line for line in stanza.splitlines() if ": " in line and not line.startswith((" ", "\t"))]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def _installed(stanza: dict[str, str]) -> bool:
+    return (
+        "Package" in stanza
+        and "Version" in stanza
+        and not stanza.get("Status", "installed").endswith(("not-installed", "config-files"))
+    )
+
+
+def _package(stanza: dict[str, str]) -> dict[str, str]:
+    source, _, version = stanza.get("Source", stanza["Package"]).partition(" (")
+    return {
+        "name": stanza["Package"],
+        "version": stanza["Version"],
+        "architecture": stanza.get("Architecture", ""),
+        "source": source,
+        "source_version": version.rstrip(")") or stanza["Version"],
+        "maintainer": stanza.get("Maintainer", ""),
+    }
+
+
+def _other_database(root: Path) -> str:
+    """The name of a package database that is not dpkg's, and is not read: said, never passed over."""
+    for name, path in (
+        ("apk", "lib/apk/db/installed"),
+        ("rpm", "var/lib/rpm"),
+        ("rpm", "usr/lib/sysimage/rpm"),
+    ):
+        found = inside(root, path)
+        if found and (found.is_file() or any(found.iterdir())):
+            return name
+    return ""
+
+
+def _distribution(file: File, owned: frozenset[str], problems: Problems) -> list[dict[str, object]]:
+    """The distribution whose core metadata ``file`` is; none for what only has the name."""
+    parent = file.path.rpartition("/")[0]
+    is_dist = parent.endswith(".dist-info") and file.name == "METADATA"
+    is_egg = (parent.endswith((".egg-info", "/EGG-INFO")) and file.name == "PKG-INFO") or (
+        file.name.endswith(".egg-info")
+    )
+    if not (is_dist or is_egg):
+        return []
+    try:
+        head = Path(file.real).read_bytes().split(b"\n\n", 1)[0].decode("utf-8", "replace")
+    except OSError as err:
+        problems.add(file.path, err.strerror or err)
+        return []
+    metadata = email.parser.HeaderParser().parsestr(head)
+    if not metadata["Name"] or not metadata["Version"]:
+        problems.add(file.path, "no name or no version in the package's metadata")
+        return []
+    licences = [
+        value.rpartition("::")[2].strip()
+        for value in metadata.get_all("Classifier", [])
+        if value.startswith("License ::")
+    ]
+    return [
+        {
+            "name": str(metadata["Name"]).strip(),
+            "version": str(metadata["Version"]).strip(),
+            "path": file.path if file.name.endswith(".egg-info") else parent,
+            "licence_expression": str(metadata["License-Expression"] or "").strip(),
+            "licence": str(metadata["License"] or "").strip().partition("\n")[0][:200],
+            "licence_classifiers": [name for name in licences if name != "OSI Approved"],
+            "debian": file.path in owned,
+        }
+    ]
+
+
+def _is_weights(file: File, globs: list[str], owned: frozenset[str]) -> bool:
+    """A file the model's configuration names, or one in a model format that isn't test data."""
+    if any(fnmatchcase(file.path, glob) or fnmatchcase(file.path, f"*/{glob}") for glob in globs):
+        return True
+    parts = file.path.lower().split("/")
+    if not parts[-1].endswith(WEIGHT_SUFFIXES) or file.path in owned:
+        return False
+    return "tests" not in parts and "test" not in parts
+
+
+def _weights(file: File, problems: Problems) -> list[dict[str, object]]:
+    try:
+        with Path(file.real).open("rb") as stream:
+            head = stream.read(16)
+            stream.seek(0)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as err:
+        problems.add(file.path, err.strerror or err)
+        return []
+    return [{"path": file.path, "size": file.size, "sha256": digest, "format": _format(file, head)}]
+
+
+def _format(file: File, head: bytes) -> str:
+    """The format by content where that tells, else by suffix."""
+    suffix = next((s for s in WEIGHT_SUFFIXES if file.path.lower().endswith(s)), "").lstrip(".")
+    if suffix in ("safetensors", "onnx", "npz", "keras", "skops"):
+        return suffix
+    if suffix in ("pt", "pth", "ckpt") and head.startswith(b"PK\x03\x04"):
+        return "torch zip"
+    container = next((name for magic, name in MAGIC if head.startswith(magic)), "")
+    if container in ("gzip", "bzip2", "xz", "zip") and suffix:
+        return f"{suffix} in {container}" if not suffix.endswith(("gz", "xz")) else suffix
+    return container or suffix or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
