@@ -1,8 +1,8 @@
 """Which CI system runs us, and what it says about the commit. Every provider's quirk is a row of this table.
 
 The variables are those that the providers document: GitHub "Variables reference" and "Workflow commands",
-CircleCI "Built-in environment variables", Jenkins "Global variable reference" (branch and Git plugins), GitLab
-"Predefined CI/CD variables reference", Azure Pipelines "Use predefined variables" and "Logging commands".
+CircleCI "Built-in environment variables", Jenkins "Global variable reference" (branch and Git plugins),
+GitLab "Predefined CI/CD variables reference", Azure "Use predefined variables" and "Logging commands".
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def names(
 
     A build with uncommitted changes never gets a bare commit tag or a version: only ``<commit>-dirty``, which
     moves, for two such builds may differ. A commit that is not released gets no moving tag. When no template
-    can be filled (only ``{version}``, and no version tag) the commit's first twelve digits are the tag, so that
-    a release always has an immutable one.
+    can be filled (only ``{version}``, and no version tag) the commit's first twelve digits are the tag: a
+    release always has an immutable one.
     """
     labels = _labels(model, source, base_name, base_digest)
     if source.dirty:
@@ -116,10 +116,10 @@ def _values(model: Model, source: SourceRevision) -> dict[str, str | None]:
 def _labels(
     model: Model, source: SourceRevision, base_name: str | None, base_digest: str | None
 ) -> dict[str, str]:
-    """The labels: facts of the commit alone, so that one commit has one digest (docs/adr: names and labels).
+    """The labels: facts of the commit alone, so that one commit has one digest (docs/adr has why).
 
     A version tag is set after the commit, often after its first build. It becomes a tag in the registry and no
-    label, else the tagged build would be another image than the one that was released from the branch.
+    label, else the tagged build would be another image than the one released from the branch.
     """
     revision = f"{source.commit}-dirty" if source.dirty else source.commit
     if base_name is None and isinstance(model.build, PythonBuild):
