@@ -1,0 +1,123 @@
+"""The login dance of the distribution API: Basic, and Bearer tokens from a token endpoint.
+
+Follows the distribution project's "Token Authentication Specification" and "OAuth2 Token Authentication".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from pipelines.registries.credentials import Login, LoginSource
+from pipelines.registries.descriptors import json_object
+from pipelines.registries.errors import AccessRefused, BrokenContent, ServerFault
+from pipelines.registries.reference import Repository
+
+_PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_CLIENT = "modelport"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a 401 asks for: ``scheme`` (lower case) and its parameters."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, header: str) -> Challenge:
+        """Read a WWW-Authenticate header; an unknown scheme keeps its name."""
+        scheme, _, rest = header.strip().partition(" ")
+        found = {key.lower(): quoted or plain for key, quoted, plain in _PARAMETER.findall(rest)}
+        return cls(scheme.lower(), found)
+
+
+class Authenticator:
+    """Holds the Authorization header for one repository; makes a new one when the registry asks for it."""
+
+    def __init__(self, repository: Repository, login: LoginSource, actions: str = "pull,push") -> None:
+        self.header: str | None = None
+        self._repository = repository
+        self._login = login
+        self._scope = f"repository:{repository.path}:{actions}"
+        self._minting = anyio.Lock()
+
+    async def renew(self, http: httpx.AsyncClient, challenge: Challenge, *, refused: str | None) -> None:
+        """Replace the header ``refused`` (None: there was none). Tasks that ask together mint once.
+
+        Raises:
+            AccessRefused: there is no login, or the token endpoint doesn't take it.
+        """
+        async with self._minting:
+            if self.header == refused:
+                self.header = await self._minted(http, challenge)
+
+    async def _minted(self, http: httpx.AsyncClient, challenge: Challenge) -> str:
+        login = await self._login()
+        if challenge.scheme == "bearer":
+            return f"Bearer {await self._token(http, challenge, login)}"
+        if challenge.scheme == "basic" and login is not None:
+            return login.basic
+        if login is None:
+            raise AccessRefused(
+                f"{self._repository.host} wants a login and there is none", hint=login_hint(self._repository)
+            )
+        raise AccessRefused(
+            f"{self._repository.host} asks for an unknown kind of login ({challenge.scheme[:20]!r})"
+        )
+
+    async def _token(self, http: httpx.AsyncClient, challenge: Challenge, login: Login | None) -> str:
+        realm = self._realm(challenge)
+        fields = {"service": challenge.parameters.get("service", ""), "scope": self._scope}
+        if login is not None and login.identity_token:
+            grant = {
+                "grant_type": "refresh_token",
+                "client_id": _CLIENT,
+                "refresh_token": login.identity_token,
+            }
+            answer = await http.post(realm, data=fields | grant)
+        else:
+            headers = {"Authorization": login.basic} if login is not None else {}
+            answer = await http.get(realm, params=fields | {"client_id": _CLIENT}, headers=headers)
+        return self._read_token(answer, login)
+
+    def _realm(self, challenge: Challenge) -> str:
+        """The token endpoint. A registry that speaks TLS can't have a password sent in the clear."""
+        realm = challenge.parameters.get("realm", "")
+        scheme = urlsplit(realm).scheme
+        if scheme == "https" or (scheme == "http" and self._repository.base_url.startswith("http:")):
+            return realm
+        raise AccessRefused(f"{self._repository.host} sends logins to a place without TLS: {realm[:200]!r}")
+
+    def _read_token(self, answer: httpx.Response, login: Login | None) -> str:
+        host = self._repository.host
+        if answer.status_code in (400, 401, 403):
+            who = f"the login of {login.username or 'the identity token'}" if login else "an anonymous client"
+            raise AccessRefused(
+                f"{host}: {who} gets no token for {self._repository.path} ({answer.status_code})",
+                hint=login_hint(self._repository),
+            )
+        if answer.status_code >= 300:
+            raise ServerFault(f"{host}: its token endpoint answered {answer.status_code}")
+        try:
+            content: dict[str, Any] = json_object(answer.content, "the token")
+        except BrokenContent:
+            content = {}  # without the cause: its text may hold the token
+        token = content.get("token") or content.get("access_token")
+        if not isinstance(token, str) or not token.isprintable():
+            raise ServerFault(f"{host}: its token endpoint gave no token")
+        return token
+
+
+def login_hint(repository: Repository) -> str:
+    """How to get a login that is taken."""
+    return (
+        f"`docker login {repository.host}` (or podman, skopeo), or give username: and password: "
+        "with this registry in modelport.yaml"
+    )

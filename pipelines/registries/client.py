@@ -1,0 +1,227 @@
+"""The OCI distribution API (v1.1) for one repository: blobs, manifests, tags.
+
+Content is verified on its way in both directions; big blobs stream, so memory stays small.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import anyio
+import httpx
+from anyio import to_thread
+
+from pipelines.registries.descriptors import (
+    IMAGE_TYPES,
+    INDEX_TYPES,
+    MANIFEST_LIMIT,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    is_digest,
+    json_object,
+    sha256,
+    short,
+)
+from pipelines.registries.errors import BrokenContent, NotFound, RegistryError, RepositoryMissing, ServerFault
+from pipelines.registries.http import Call, Connection, TryAgain
+from pipelines.registries.reference import Repository
+
+CHUNK: Final = 1024 * 1024
+_OCTETS: Final = {"Content-Type": "application/octet-stream"}
+_ACCEPT: Final = {"Accept": ", ".join((*IMAGE_TYPES, *INDEX_TYPES))}
+_NEXT = re.compile(r"<([^>]+)>\s*;\s*rel=\"?next\"?")
+
+
+class RepositoryClient:
+    """One repository. Every method raises RegistryError, with the host named."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def repository(self) -> Repository:
+        """Which repository this is."""
+        return self._connection.repository
+
+    # Blobs
+
+    async def blob_size(self, digest: str) -> int | None:
+        """The size of a blob; None where it is not in this repository, -1 where its size isn't told."""
+        answer = await self._connection.request(Call("HEAD", self._blob(digest), ok=(200, 404)))
+        return int(answer.headers.get("Content-Length", -1)) if answer.status == 200 else None
+
+    async def read_blob(self, digest: str, limit: int) -> bytes:
+        """A small blob, verified. Raises NotFound, BrokenContent."""
+        answer = await self._connection.request(Call("GET", self._blob(digest)), limit)
+        self._hold(digest, sha256(answer.body))
+        return answer.body
+
+    async def download_blob(self, blob: Descriptor, path: Path) -> None:
+        """Stream a blob into the new file ``path``, verified; nothing is left there on failure."""
+
+        async def attempt() -> None:
+            async with self._connection.once(Call("GET", self._blob(blob.digest))) as response:
+                self._hold(blob.digest, await _save(response, path, blob.size))
+
+        try:
+            await self._connection.retrying(attempt)
+        except BaseException:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240  instant, and it must happen when cancelled too
+            raise
+
+    async def upload_blob(self, blob: Descriptor, path: Path) -> int:
+        """Send ``path`` as ``blob`` and return the bytes sent; a broken upload begins anew."""
+
+        async def attempt() -> int:
+            return await self._upload_once(blob, path)
+
+        return await self._connection.retrying(attempt)
+
+    async def mount_blob(self, blob: Descriptor, origin: str) -> bool:
+        """Take the blob over from another repository of this registry; False where it doesn't do so."""
+        query = f"?mount={blob.digest}&from={quote(origin)}"
+        answer = await self._connection.request(Call("POST", f"{self._uploads}{query}", ok=(201, 202)))
+        if answer.status == 202:
+            await self._abandon(answer.headers.get("Location", ""))
+        return answer.status == 201
+
+    async def _upload_once(self, blob: Descriptor, path: Path) -> int:
+        async with self._connection.once(Call("POST", self._uploads, ok=(202,))) as started:
+            location = started.headers.get("Location", "")
+        if not location:
+            raise ServerFault(f"{self.repository.host} names no place for the upload")
+        target = self._connection.url(location).copy_merge_params({"digest": blob.digest})
+        headers = {**_OCTETS, "Content-Length": str(blob.size)}
+        upload = Call("PUT", str(target), (201,), headers, lambda: _verified_chunks(blob, path))
+        try:
+            async with self._connection.once(upload):
+                return blob.size
+        except BaseException:
+            await self._abandon(location)
+            raise
+
+    async def _abandon(self, location: str) -> None:
+        """Tell the registry that an upload will not go on. A courtesy: its own clean-up does it otherwise."""
+        with anyio.move_on_after(2, shield=True):
+            try:
+                async with self._connection.once(Call("DELETE", location, ok=range(200, 600))):
+                    pass
+            except (RegistryError, TryAgain):
+                return
+
+    # Manifests and tags
+
+    async def read_manifest(self, reference: str) -> Manifest:
+        """A manifest or index, verified. Raises NotFound, RepositoryMissing, BrokenContent."""
+        call = Call("GET", self._manifest(reference), headers=_ACCEPT)
+        answer = await self._connection.request(call, MANIFEST_LIMIT)
+        manifest = Manifest(_media_type(answer.headers, answer.body), answer.body)
+        told = (
+            reference
+            if is_digest(reference)
+            else answer.headers.get("Docker-Content-Digest", manifest.digest)
+        )
+        self._hold(told, manifest.digest)
+        return manifest
+
+    async def manifest_digest(self, reference: str) -> str | None:
+        """The digest under a tag; None where the tag, or the whole repository, is not there."""
+        call = Call("HEAD", self._manifest(reference), (200, 404), _ACCEPT)
+        answer = await self._connection.request(call)
+        told = answer.headers.get("Docker-Content-Digest", "")
+        if answer.status == 404:
+            return None
+        if is_digest(told):
+            return str(told)
+        try:  # the header is optional in the specification
+            return (await self.read_manifest(reference)).digest
+        except (NotFound, RepositoryMissing):
+            return None
+
+    async def put_manifest(self, reference: str, manifest: Manifest) -> None:
+        """Store a manifest under its digest, or under a tag. Raises TagRefused where the tag is immutable."""
+        headers = {"Content-Type": manifest.media_type}
+        call = Call("PUT", self._manifest(reference), (200, 201), headers, manifest.body)
+        answer = await self._connection.request(call)
+        told = answer.headers.get("Docker-Content-Digest", manifest.digest)
+        self._hold(manifest.digest, told)
+
+    async def tags(self) -> tuple[str, ...]:
+        """All tags, page by page. Raises RepositoryMissing."""
+        found: list[str] = []
+        target = f"/v2/{self.repository.path}/tags/list"
+        while target:
+            answer = await self._connection.request(Call("GET", target))
+            page = json_object(answer.body, "the list of tags").get("tags") or []
+            found += [tag for tag in page if isinstance(tag, str)]
+            link = _NEXT.search(answer.headers.get("Link", ""))
+            target = link[1] if link and page else ""
+        return tuple(found)
+
+    # Addresses
+
+    @property
+    def _uploads(self) -> str:
+        return f"/v2/{self.repository.path}/blobs/uploads/"
+
+    def _blob(self, digest: str) -> str:
+        return f"/v2/{self.repository.path}/blobs/{digest}"
+
+    def _manifest(self, reference: str) -> str:
+        return f"/v2/{self.repository.path}/manifests/{reference}"
+
+    def _hold(self, wanted: str, got: str) -> None:
+        if wanted != got:
+            raise BrokenContent(
+                f"{self.repository} gives other content than asked for: {short(wanted)} is {short(got)}",
+                hint="its storage, or a proxy on the way, is damaged",
+            )
+
+
+def _media_type(headers: Mapping[str, str], body: bytes) -> str:
+    """What the answer says it is; where it says nothing useful, what the manifest says of itself."""
+    told = headers.get("Content-Type", "").partition(";")[0].strip()
+    if told in (*IMAGE_TYPES, *INDEX_TYPES):
+        return told
+    own = json_object(body, "the manifest").get("mediaType")
+    return own if isinstance(own, str) else OCI_MANIFEST
+
+
+async def _verified_chunks(blob: Descriptor, path: Path) -> AsyncIterator[bytes]:
+    """The file in pieces, read in threads."""
+    with path.open("rb") as file:
+        pieces = verified_pieces(blob, path, iter(lambda: file.read(CHUNK), b""))
+        while piece := await to_thread.run_sync(next, pieces, b""):
+            yield piece
+
+
+def verified_pieces(blob: Descriptor, path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass ``pieces`` on; BrokenContent, before the last one is out, where they are not ``blob``."""
+    digest, left = hashlib.sha256(), blob.size
+    for piece in pieces:
+        digest.update(piece)
+        left -= len(piece)
+        if left < 0 or (left == 0 and f"sha256:{digest.hexdigest()}" != blob.digest):
+            break
+        yield piece
+    if left != 0 or f"sha256:{digest.hexdigest()}" != blob.digest:
+        raise BrokenContent(f"{path} is not {short(blob.digest)} any more", hint="remove it and run again")
+
+
+async def _save(response: httpx.Response, path: Path, size: int) -> str:
+    """Write a body to ``path``; its digest. More than ``size`` bytes are not taken."""
+    digest, left = hashlib.sha256(), size
+    async with await anyio.open_file(path, "wb") as file:
+        async for chunk in response.aiter_raw(CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                raise BrokenContent(f"{response.request.url.host} sends more than the {size} bytes it should")
+            digest.update(chunk)
+            await file.write(chunk)
+    return f"sha256:{digest.hexdigest()}"

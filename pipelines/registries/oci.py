@@ -1,0 +1,85 @@
+"""Any registry that speaks the OCI distribution API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.registries.auth import Authenticator
+from pipelines.registries.client import RepositoryClient
+from pipelines.registries.credentials import LoginSource
+from pipelines.registries.descriptors import Descriptor, Manifest, is_digest, short
+from pipelines.registries.errors import BrokenContent
+from pipelines.registries.http import Connection, Retries, new_http_client
+from pipelines.registries.reference import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class OciRegistry:
+    """A repository, and where its login comes from. Read-only use asks for no more than the right to read."""
+
+    repository: Repository
+    login: LoginSource = field(repr=False)
+    read_only: bool = False
+    retries: Retries = field(default_factory=Retries)
+
+    @property
+    def name(self) -> str:
+        """``host/path``."""
+        return str(self.repository)
+
+    def reference(self, wanted: str) -> str:
+        """``host/path:tag`` or ``host/path@digest``."""
+        return f"{self.repository}{'@' if is_digest(wanted) else ':'}{wanted}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[OpenRepository]:
+        """A client for one push or trace; its connections end with the block."""
+        actions = "pull" if self.read_only else "pull,push"
+        authenticator = Authenticator(self.repository, self.login, actions)
+        async with new_http_client(self.repository) as http:
+            connection = Connection(http, self.repository, authenticator, self.retries)
+            yield OpenRepository(RepositoryClient(connection))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRepository:
+    """The port over the client."""
+
+    client: RepositoryClient
+
+    async def has_blob(self, blob: Descriptor) -> bool:
+        """See ``OpenRegistry``."""
+        size = await self.client.blob_size(blob.digest)
+        if size is not None and size not in (blob.size, -1):
+            raise BrokenContent(
+                f"{self.client.repository} has {short(blob.digest)} with {size} bytes instead of {blob.size}",
+                hint="its storage is damaged: have the blob removed there, then run again",
+            )
+        return size is not None
+
+    async def put_blob(self, blob: Descriptor, path: Path) -> int:
+        """See ``OpenRegistry``."""
+        return await self.client.upload_blob(blob, path)
+
+    async def read_blob(self, digest: str, limit: int) -> bytes:
+        """See ``OpenRegistry``."""
+        return await self.client.read_blob(digest, limit)
+
+    async def put_manifest(self, manifest: Manifest) -> None:
+        """See ``OpenRegistry``."""
+        await self.client.put_manifest(manifest.digest, manifest)
+
+    async def read_manifest(self, reference: str) -> Manifest:
+        """See ``OpenRegistry``."""
+        return await self.client.read_manifest(reference)
+
+    async def tag_digest(self, tag: str) -> str | None:
+        """See ``OpenRegistry``."""
+        return await self.client.manifest_digest(tag)
+
+    async def tag(self, tag: str, manifest: Manifest) -> None:
+        """See ``OpenRegistry``."""
+        await self.client.put_manifest(tag, manifest)

@@ -1,0 +1,129 @@
+"""Why a registry did not do what was asked, in plain words."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+
+import httpx
+
+from pipelines.registries.auth import login_hint
+from pipelines.registries.errors import (
+    AccessRefused,
+    Busy,
+    NotFound,
+    RegistryError,
+    RepositoryMissing,
+    ServerFault,
+    TagRefused,
+    Unreachable,
+)
+from pipelines.registries.reference import Repository
+
+_TRUST_HINT = "set SSL_CERT_FILE to a bundle that holds your own authority's certificate"
+
+
+def connection_error(host: str, err: httpx.HTTPError) -> Unreachable:  # noqa: PLR0911  a table
+    """What a failed connection means for the user."""
+    for cause in _causes(err):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return Unreachable(
+                    f"{host}: its certificate is not trusted: {cause.verify_message}", hint=_TRUST_HINT
+                )
+            case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
+                return Unreachable(
+                    f"{host} does not speak TLS", hint="if that is meant, set plain_http: true for it"
+                )
+            case ssl.SSLError():
+                return Unreachable(f"{host}: TLS failed: {cause.reason}", hint=_TRUST_HINT)
+            case socket.gaierror():
+                return Unreachable(
+                    f"{host}: no such host is known here", hint="check the address, DNS and the proxy"
+                )
+            case ConnectionRefusedError():
+                return Unreachable(
+                    f"{host}: connection refused, nothing listens there",
+                    hint="is the registry up, and the port right?",
+                )
+    if isinstance(err, httpx.ConnectTimeout):
+        return Unreachable(f"{host} does not answer", hint="check the address, the firewall and the proxy")
+    if isinstance(err, httpx.TimeoutException):
+        return Unreachable(f"{host} stopped answering", hint="run again; only what is missing is sent")
+    if isinstance(err, httpx.ConnectError):
+        return Unreachable(f"{host} can't be reached", hint="check the address, the network and the proxy")
+    return Unreachable(f"{host}: the connection was cut", hint="run again; only what is missing is sent")
+
+
+def is_worth_retrying(err: httpx.HTTPError) -> bool:
+    """A broken connection may heal by itself; a certificate or a malformed address does not."""
+    if not isinstance(err, httpx.TransportError) or isinstance(err, httpx.UnsupportedProtocol):
+        return False
+    return not any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(err))
+
+
+def refusal(repository: Repository, method: str, status: int, body: bytes) -> RegistryError:  # noqa: PLR0911
+    """What an answer that is not a success means for the user (distribution specification, "Error Codes")."""
+    code, said = _told(body)
+    host, why = repository.host, f" ({status}{' ' + code if code else ''}{': ' + said if said else ''})"
+    reading = method in ("GET", "HEAD")
+    match status:
+        case 401:
+            return AccessRefused(f"{host} refuses this login{why}", hint=login_hint(repository))
+        case 403:
+            doing = "read" if reading else "write"
+            return AccessRefused(
+                f"{host}: this login may not {doing} {repository.path}{why}",
+                hint=f"give it the right to {doing} there, or use another one",
+            )
+        case 404 if code == "NAME_UNKNOWN" or not reading:
+            return RepositoryMissing(
+                f"{host} has no repository {repository.path}{why}",
+                hint="create it in the registry first (not every registry does so on push), or correct it",
+            )
+        case 404:
+            return NotFound(f"{repository} does not have it{why}")
+        case 429:
+            return Busy(f"{host} asks to slow down, for longer than is waited{why}", hint="run again later")
+        case _ if method == "PUT" and ("immutable" in said.lower() or code == "TAG_INVALID"):
+            return TagRefused(f"{host} does not move this tag{why}", hint="release under another tag")
+    hint = "run again later; only what is missing is sent" if status >= 500 else "its log may tell more"
+    if "HTTP request to an HTTPS server" in said:
+        hint = "it speaks TLS: remove plain_http"
+    return ServerFault(
+        f"{host} answered {method} with {status}{why.removeprefix(f' ({status}').removesuffix(')')}",
+        hint=hint,
+    )
+
+
+def _told(body: bytes) -> tuple[str, str]:
+    """The error code and message of an answer, safe for a terminal and short; empty where there is none."""
+    try:
+        first = json.loads(body)["errors"][0]
+        code, message = str(first.get("code", "")), str(first.get("message", ""))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        code, message = "", body[:200].decode("utf-8", "replace")
+        if "<" in message:  # a proxy's web page
+            message = ""
+    return _plain(code, 60), _plain(message, 200)
+
+
+def _plain(text: str, limit: int) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text[:limit]).strip()
+
+
+def _causes(err: BaseException) -> Iterator[BaseException]:
+    """``err`` and all that led to it; groups of connection attempts included."""
+    todo: list[BaseException] = [err]
+    seen: set[int] = set()
+    while todo:
+        current = todo.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        todo += [cause for cause in (current.__cause__, current.__context__) if cause is not None]
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
