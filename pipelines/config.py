@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from pipelines.config_build import Build, DockerfileBuild, ImageBuild, PythonBuild, Weights
 from pipelines.config_check import Check
 from pipelines.config_errors import config_error
 from pipelines.config_registries import Registry, RegistryTarget, registries_from
 from pipelines.config_scan import ScanPolicy
-from pipelines.config_values import SecretRef, Section
+from pipelines.config_values import SecretRef, Section, problem
 from pipelines.config_yaml import read_yaml
 from pipelines.errors import ConfigError, Place
 from pipelines.tag_templates import MovingTag, VersionTag
@@ -61,6 +61,19 @@ class Tools(Section):
     """A Debian image with Python 3 and apt; the model's image is mounted into it, read-only."""
 
 
+def _licence(text: str) -> str:
+    from packaging.licenses import (  # noqa: PLC0415  a list of 700 licences, only for those who name one
+        InvalidLicenseExpression,
+        canonicalize_license_expression,
+    )
+
+    try:
+        return canonicalize_license_expression(text)
+    except InvalidLicenseExpression as err:
+        hint = 'like "Apache-2.0"; one of your own is "LicenseRef-Name"'
+        raise problem("licence", f'"{text}" is not an SPDX licence expression', hint) from err
+
+
 NAME_PATTERN: Final = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 
 
@@ -73,10 +86,10 @@ class Model(Section):
     """A name for people."""
     description: str | None = None
     """One or two sentences on what the model does."""
-    license: str | None = None
+    license: Annotated[str, AfterValidator(_licence)] | None = None
     """The SPDX licence expression of the image, like "Apache-2.0"."""
     version: str | None = None
-    """The model's version, where it does not come from a version tag on the commit."""
+    """The version in the image's labels; the tag {version} comes from a version tag on the commit."""
     build: Build = DockerfileBuild()
     """How the image is made: a Dockerfile, python: or image:."""
     check: Check = Check()
@@ -118,7 +131,14 @@ def load(file: Path, environ: Mapping[str, str] | None = None) -> Model:
         model = Model.model_validate(values, context=context)
     except ValidationError as err:
         raise config_error(err, document, Model) from err
-    return _with_environment(model, environ)
+    return _with_environment(_with_one_port(model), environ)
+
+
+def _with_one_port(model: Model) -> Model:
+    """The port of ``build.python`` is the one that is checked, unless the checks name another."""
+    if isinstance(model.build, PythonBuild) and "port" not in model.check.model_fields_set:
+        return model.model_copy(update={"check": model.check.model_copy(update={"port": model.build.port})})
+    return model
 
 
 def _with_environment(model: Model, environ: Mapping[str, str]) -> Model:

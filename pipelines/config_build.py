@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     Tag,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -22,6 +24,7 @@ from pipelines.config_values import EnvText, NamedDirectory, NamedFile, NamedPat
 
 BUILD_KINDS = ("dockerfile", "python", "image")
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _SHA256 = re.compile(r"(sha256:)?[0-9a-f]{64}")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._ -]+\])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
@@ -61,11 +64,37 @@ class DockerfileBuild(Section):
     secrets: dict[str, SecretRef] = Field(default_factory=dict)
     """Secrets for RUN --mount=type=secret,id=NAME; they never become part of the image."""
 
+    def dockerfile_in_context(self, directory: Path) -> str:
+        """The Dockerfile as an engine names it: relative to the context. ``directory`` is the model's."""
+        dockerfile, context = (directory / self.dockerfile).resolve(), (directory / self.context).resolve()
+        return dockerfile.relative_to(context).as_posix()
+
+    @model_validator(mode="after")
+    def _inside_context(self, info: ValidationInfo) -> DockerfileBuild:
+        if isinstance(info.context, dict) and "directory" in info.context:
+            try:
+                self.dockerfile_in_context(info.context["directory"])
+            except ValueError:
+                text = f'the Dockerfile "{self.dockerfile}" is outside of the context "{self.context}"'
+                raise problem("path", text, "move it, or name a context that holds it") from None
+        return self
+
+
+def _not_a_pointer(name: str, info: ValidationInfo) -> str:
+    """Refuse a Git LFS pointer: the image would be built, and serve 130 bytes of text as its weights."""
+    if isinstance(info.context, dict) and "directory" in info.context:
+        path = Path(info.context["directory"], name)
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(_LFS_POINTER):
+                shown = file.relative_to(info.context["directory"])
+                raise problem("path", f'"{shown}" is a Git LFS pointer, not the file', "run `git lfs pull`")
+    return name
+
 
 class Weights(Section):
     """Weights of the model, in a layer of their own: a path in the repository or a pinned package."""
 
-    path: NamedPath | None = None
+    path: Annotated[NamedPath, AfterValidator(_not_a_pointer)] | None = None
     """A file or directory of the repository, relative to the directory of modelport.yaml."""
     pip: Annotated[str, AfterValidator(_pinned)] | None = None
     """A pinned requirement, "name==version"; installed without its dependencies."""

@@ -31,7 +31,6 @@ class Section(BaseModel):
         extra="forbid",
         hide_input_in_errors=True,
         validate_default=True,
-        use_attribute_docstrings=True,
     )
 
 

@@ -38,7 +38,7 @@ async def build(model: Model) -> dagger.Container:
 def _from_dockerfile(model: Model, build: DockerfileBuild) -> dagger.Container:
     context = dag.host().directory(str((model.directory / build.context).resolve()), exclude=NOT_CONTEXT)
     return context.docker_build(
-        dockerfile=build.dockerfile,
+        dockerfile=build.dockerfile_in_context(model.directory),
         target=build.target,
         build_args=[dagger.BuildArg(name, value) for name, value in build.args.items()],
         secrets=[dag.set_secret(name, reference.resolve()) for name, reference in build.secrets.items()],

@@ -14,7 +14,7 @@ from pipelines.versions import ParsedVersion
 
 OCI = "org.opencontainers.image"
 """https://github.com/opencontainers/image-spec/blob/v1.1.0/annotations.md"""
-HEAD_LABEL = "dev.modelport.source.head-revision"
+HEAD_LABEL = "modelport.source.head-revision"
 """A pull request's own commit, where the commit built is a merge that the CI system made."""
 FALLBACK_TAG = "{commit:12}"
 
@@ -116,9 +116,9 @@ def _values(model: Model, source: SourceRevision) -> dict[str, str | None]:
 def _labels(
     model: Model, source: SourceRevision, base_name: str | None, base_digest: str | None
 ) -> dict[str, str]:
-    """The labels: facts of the commit alone, so that one commit has one digest (docs/adr has why).
+    """The labels: facts of the commit alone, so that one commit has one digest (see docs/adr).
 
-    A version tag is set after the commit, often after its first build. It becomes a tag in the registry and no
+    A version tag is set after the commit, often after its first build. It becomes a registry's tag and no
     label, else the tagged build would be another image than the one released from the branch.
     """
     revision = f"{source.commit}-dirty" if source.dirty else source.commit
