@@ -7,7 +7,10 @@ reach any function) and ``torch.storage._load_from_bytes`` (it unpickles a secon
 
 import re
 
-_BUILTINS = "bool bytearray bytes complex dict float frozenset int list long object range xrange set slice str tuple unicode"
+_BUILTINS = """
+    bool bytearray bytes complex dict float frozenset int list long object range xrange set slice str tuple
+    unicode
+"""
 
 NAMES = {
     "builtins": _BUILTINS,
@@ -26,6 +29,8 @@ NAMES = {
         ndarray dtype matrix recarray bool bool_ int int8 int16 int32 int64 uint8 uint16 uint32 uint64
         float float16 float32 float64 complex64 complex128 str_ bytes_ object_ datetime64 timedelta64
     """,
+    "numpy.matrixlib.defmatrix": "matrix",
+    "numpy.core._internal": "_reconstruct",
     "numpy.dtypes": "*",
     "numpy.core.multiarray": "_reconstruct scalar",
     "numpy._core.multiarray": "_reconstruct scalar",

@@ -8,7 +8,7 @@ BIG_READ = 8 << 20
 LONGEST_LINE = 1 << 20
 
 
-class ParseError(Exception):
+class ParseError(ValueError):
     """The bytes are no pickle, or stop being one."""
 
 
