@@ -28,21 +28,35 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Where = Annotated[Path, typer.Argument(help="A model's directory, its modelport.yaml, or a repository of models.")]
+Where = Annotated[
+    Path, typer.Argument(help="A model's directory, its modelport.yaml, or a repository of models.")
+]
 EngineOption = Annotated[
-    Engine, typer.Option("--engine", envvar="MODELPORT_ENGINE", help="auto: an open session, Dagger's, else the embedded one.")
+    Engine,
+    typer.Option(
+        "--engine", envvar="MODELPORT_ENGINE", help="auto: an open session, Dagger's, else the embedded one."
+    ),
 ]
 RegistryOption = Annotated[
-    str, typer.Option("--registry", envvar="MODELPORT_REGISTRY", help="Registries to push to, with commas; instead of modelport.yaml's.")
+    str,
+    typer.Option(
+        "--registry",
+        envvar="MODELPORT_REGISTRY",
+        help="Registries to push to, with commas; instead of modelport.yaml's.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-DebugOption = Annotated[bool, typer.Option("--debug", envvar="MODELPORT_DEBUG", help="Show the traceback and the engine's log.")]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", envvar="MODELPORT_DEBUG", help="Show the traceback and the engine's log.")
+]
 
 
 @app.callback(invoke_without_command=True)
 def _default(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        context.invoke(run, where=Path(), engine=Engine(os.environ.get("MODELPORT_ENGINE", "auto")), registry="")
+        context.invoke(
+            run, where=Path(), engine=Engine(os.environ.get("MODELPORT_ENGINE", "auto")), registry=""
+        )
 
 
 @app.command()
@@ -50,22 +64,35 @@ def run(
     where: Where = Path(),
     engine: EngineOption = Engine.AUTO,
     registry: RegistryOption = "",
-    push: Annotated[bool, typer.Option("--push/--no-push", help="Push what passed, or stop after the gates.")] = True,
+    push: Annotated[
+        bool | None,
+        typer.Option(
+            "--push/--no-push",
+            help="Push (an error where the commit may not be released), or stop after the gates.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Build, check, scan, inventory, tag and push the models of a place: one model, or every one of a repository."""
     from pipelines import run as runs  # noqa: PLC0415  # only what a command needs is imported
+    from pipelines.plan import Push  # noqa: PLC0415
 
     environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
-    outcomes = await_(runs.run, runs.Options(where, engine, push), environ)
+    wish = {None: Push.AUTO, True: Push.ALWAYS, False: Push.NEVER}[push]
+    outcomes = await_(runs.run, runs.Options(where, engine, wish), environ)
     from pipelines.closing import close  # noqa: PLC0415
 
     raise typer.Exit(close(outcomes, as_json=as_json, environ=environ))
 
 
 @app.command()
-def plan(where: Where = Path(), registry: RegistryOption = "", as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def plan(
+    where: Where = Path(),
+    registry: RegistryOption = "",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Show what a run would do: source, tags, registries, and why something would not be pushed. Nothing is built."""
     from pipelines.plan import plans, told  # noqa: PLC0415
 
@@ -76,8 +103,12 @@ def plan(where: Where = Path(), registry: RegistryOption = "", as_json: JsonOpti
 
 @app.command()
 def trace(
-    reference: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @sha256:DIGEST, or oci:DIRECTORY:TAG.")],
-    repository: Annotated[Path, typer.Option("--repository", help="The git repository to check the commit against.")] = Path(),
+    reference: Annotated[
+        str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @sha256:DIGEST, or oci:DIRECTORY:TAG.")
+    ],
+    repository: Annotated[
+        Path, typer.Option("--repository", help="The git repository to check the commit against.")
+    ] = Path(),
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -124,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(words, standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except BaseException as err:  # noqa: BLE001  # the border
+    except BaseException as err:  # the border
         return shown(err, debug="--debug" in words or bool(os.environ.get("MODELPORT_DEBUG")))
 
 
@@ -134,7 +165,9 @@ def shown(err: BaseException, *, debug: bool) -> int:
     if debug and not isinstance(err, SystemExit):
         traceback.print_exception(err)
     if isinstance(err, KeyboardInterrupt):
-        err = Interrupted("interrupted", hint="nothing was tagged; run again: what was built is still in the engine's cache")
+        err = Interrupted(
+            "interrupted", hint="nothing was tagged; run again: what was built is still in the engine's cache"
+        )
     if isinstance(err, PipelineError):
         Console().error(err)
         return err.exit_code
@@ -145,7 +178,9 @@ def shown(err: BaseException, *, debug: bool) -> int:
         return int(err.exit_code)
     if isinstance(err, SystemExit):
         return err.code if isinstance(err.code, int) else 1
-    unknown = PipelineError(f"internal error: {type(err).__name__}: {err}", hint="`--debug` shows where; please report it")
+    unknown = PipelineError(
+        f"internal error: {type(err).__name__}: {err}", hint="`--debug` shows where; please report it"
+    )
     Console().error(unknown)
     return unknown.exit_code
 

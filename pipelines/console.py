@@ -26,13 +26,15 @@ class Console:
 
     def line(self, text: str) -> None:
         """One line of talk."""
-        print(f"{self.prefix}{text}", file=self.out, flush=True)  # noqa: T201
+        print(f"{self.prefix}{text}", file=self.out, flush=True)
 
     def stage(self, stage: Stage) -> None:
         """The line of a stage that has ended."""
         if stage.name in QUIET_STAGES and stage.status == "ok":
             return
-        word = {"failed": self._styled("FAILED", 31), "interrupted": self._styled("stopped", 33)}.get(stage.status, stage.status)
+        word = {"failed": self._styled("FAILED", 31), "interrupted": self._styled("stopped", 33)}.get(
+            stage.status, stage.status
+        )
         padding = " " * max(0, 7 - len(stage.status if stage.status != "interrupted" else "stopped"))
         self.line(f"  {stage.name:<10} {word}{padding}{stage.seconds:6.1f} s  {told(stage)}".rstrip())
 
@@ -49,7 +51,7 @@ class Console:
         if err.hint:
             self.line(f"{self._styled('hint:', 36)} {err.hint}")
         if annotate is not None and (text := annotate(err)):
-            print(text, file=self.out, flush=True)  # noqa: T201
+            print(text, file=self.out, flush=True)
 
 
 def told(stage: Stage) -> str:

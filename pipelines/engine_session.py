@@ -48,7 +48,12 @@ async def _embedded(workdir: Path, log: Path, events: Path) -> AsyncIterator[Non
     argv = [sys.executable, "-m", "embedded_engine", "session", "--workdir", str(workdir)]
     with log.open("ab") as sink:
         process = await anyio.open_process(
-            argv, stdin=-1, stdout=-1, stderr=sink, env={**os.environ, EVENTS: str(events)}, start_new_session=True
+            argv,
+            stdin=-1,
+            stdout=-1,
+            stderr=sink,
+            env={**os.environ, EVENTS: str(events)},
+            start_new_session=True,
         )
     try:
         import dagger  # noqa: F401, PLC0415  # takes a second: meanwhile the engine starts
@@ -99,7 +104,9 @@ async def _sdk(choice: Choice | None, workdir: Path, log: Path) -> AsyncIterator
         config = dagger.Config(retry=None)
         if choice is not None and choice.kind == "dagger":
             os.environ[CLI_BIN] = choice.cli
-            config = dagger.Config(retry=None, workdir=str(workdir), log_output=stack.enter_context(log.open("a")))
+            config = dagger.Config(
+                retry=None, workdir=str(workdir), log_output=stack.enter_context(log.open("a"))
+            )
         try:
             with anyio.fail_after(CONNECT_TIMEOUT_S):
                 await stack.enter_async_context(dagger.connection(config))

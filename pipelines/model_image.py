@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.config import Model
 from pipelines.parallel import together
+from pipelines.plan import Plan
 from pipelines.record import Run
-from pipelines.source import SourceRevision
 from pipelines.stages.build import build
 from pipelines.stages.check import check
 from pipelines.stages.export import export
 from pipelines.stages.inventory import inventory
 from pipelines.stages.push import push
 from pipelines.stages.scan import scan
-from pipelines.stages.tag import Names
 
 if TYPE_CHECKING:
-    from pipelines.registries.layout import ImageLayout
-    from pipelines.registries.port import Registry
     from pipelines.stages.push import Receipt
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will do, decided before anything is built."""
-
-    model: Model
-    source: SourceRevision
-    names: Names
-    layout: ImageLayout
-    targets: tuple[Registry, ...]
-    held_back: str = ""
-    """Why this commit is built, checked and scanned, but not pushed; "" when it is pushed."""
 
 
 async def release(plan: Plan, run: Run) -> Receipt | None:

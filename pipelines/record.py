@@ -60,7 +60,9 @@ class Stage:
             "started": self.started.isoformat(),
             "ended": datetime.fromtimestamp(self.started.timestamp() + self.seconds, UTC).isoformat(),
             "seconds": round(self.seconds, 3),
-            "operations": None if self.executed is None else {"executed": self.executed, "cached": self.cached},
+            "operations": None
+            if self.executed is None
+            else {"executed": self.executed, "cached": self.cached},
             "cached": None if self.executed is None else self.executed == 0,
             "summary": self.summary,
             "result": self.result,

@@ -18,7 +18,7 @@ from pipelines.ci_systems import CiSystem, detect
 from pipelines.config import find_models, load
 from pipelines.console import Console
 from pipelines.errors import PipelineError
-from pipelines.plan import Plan, make_plan
+from pipelines.plan import Plan, Push, make_plan
 from pipelines.record import Run, error_json, new_run_directory
 from pipelines.source import SourceRevision, read_source
 from pipelines.state import one_run_at_a_time, state_directory
@@ -34,7 +34,7 @@ class Options:
 
     start: Path
     engine: engines.Engine = engines.Engine.AUTO
-    push: bool = True
+    push: Push = Push.AUTO
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
     models = [load(file, environ) for file in find_models(options.start)]
     source = await read_source(models[0].directory, environ)
     state = state_directory(source.root)
-    plans = [make_plan(model, source, state, environ, push=options.push) for model in models]
+    plans = [make_plan(model, source, state, environ, options.push) for model in models]
     with ExitStack() as locks:
         for model in models:
             locks.enter_context(one_run_at_a_time(state, model.name))
@@ -105,7 +105,9 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
     from pipelines.model_image import release  # noqa: PLC0415  # the SDK: imported while the engine starts
 
     console = Console(plan.model.name if session.several else "")
-    record = Run(plan.model.name, new_run_directory(state, plan.model.name), session.events, tell=console.stage)
+    record = Run(
+        plan.model.name, new_run_directory(state, plan.model.name), session.events, tell=console.stage
+    )
     record.facts = _facts(plan, session)
     outcome = Outcome(plan, record)
     session.outcomes.append(outcome)
@@ -116,35 +118,45 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
     except PipelineError as err:
         outcome.error = err
         record.facts |= {"status": "failed", "error": error_json(err)}
-        console.error(err, session.ci.annotation)
+        console.error(err, lambda error: session.ci.annotation(error, plan.source.root))
     except BaseException:
         record.facts["status"] = "interrupted"
         raise
     finally:
-        record.facts |= {"ended": datetime.now(UTC).isoformat(), "receipt": outcome.receipt and outcome.receipt.to_json()}
+        record.facts |= {
+            "ended": datetime.now(UTC).isoformat(),
+            "receipt": outcome.receipt and outcome.receipt.to_json(),
+        }
         record.save()
 
 
 def headline(plan: Plan, engine: object) -> str:
     """The first line of a run: model, commit, branch, state of the tree, engine and why."""
-    where = ", ".join([plan.source.branch or "detached", describe_tree(plan.source)])
-    left = f"{plan.model.name} {plan.source.commit[:12]} ({where})"
+    left = f"{plan.model.name} {plan.source.short} ({plan.source.summary()})"
     return f"{left:<38} engine: {engine}"
 
 
-def describe_tree(source: SourceRevision) -> str:
-    """``clean``, or how many files differ from the commit."""
-    count = len(source.dirty)
-    return "clean" if not count else f"{count} uncommitted {'file' if count == 1 else 'files'}"
+def _source_json(source: SourceRevision) -> dict[str, JSON]:
+    return {
+        "commit": source.commit,
+        "head_commit": source.head_commit,
+        "committed_at": source.committed_at.isoformat(),
+        "branch": source.branch,
+        "tags": list(source.tags),
+        "remote": source.remote,
+        "dirty": list(source.dirty),
+        "shallow": source.shallow,
+        "pull_request": source.pull_request,
+    }
 
 
 def _facts(plan: Plan, session: Session) -> dict[str, JSON]:
     return {
         "status": "running",
         "started": datetime.now(UTC).isoformat(),
-        "source": plan.source.to_json(),
+        "source": _source_json(plan.source),
         "engine": {"kind": session.engine.kind, "why": session.engine.why, "log": str(session.log)},
-        "ci": {"system": session.ci.name, "run_url": session.ci.run_url},
+        "ci": {"system": session.ci.name or None, "run_url": session.ci.run_url},
         "plan": plan.to_json(),
     }
 

@@ -26,7 +26,9 @@ def state_directory(root: Path) -> Path:
         if not ignore.exists():
             ignore.write_text("*\n")
     except OSError as err:
-        raise UsageError(f"{state} can't be written: {err.strerror}", hint="the run record and images go there") from err
+        raise UsageError(
+            f"{state} can't be written: {err.strerror}", hint="the run record and images go there"
+        ) from err
     return state
 
 

@@ -60,12 +60,17 @@ async def _built(image: dagger.Container, model: Model, file: Path) -> dagger.Co
             raise _failed_step(err, model.directory / file) from err
         except dagger.QueryError as err:
             raise BuildFailed(
-                first_line(err), place=Place(model.directory / file), hint=_hint(str(err)), detail=tail(str(err))
+                first_line(err),
+                place=Place(model.directory / file),
+                hint=_hint(str(err)),
+                detail=tail(str(err)),
             ) from err
 
 
 def _failed_step(err: dagger.ExecError, file: Path) -> BuildFailed:
-    command = err.command[-1] if err.command[:2] in (["/bin/sh", "-c"], ["sh", "-ec"]) else " ".join(err.command)
+    command = (
+        err.command[-1] if err.command[:2] in (["/bin/sh", "-c"], ["sh", "-ec"]) else " ".join(err.command)
+    )
     return BuildFailed(
         f"`{_shortened(command)}` ended with exit code {err.exit_code}",
         place=Place(file, line_of(file, command)),
@@ -109,6 +114,6 @@ def _hint(text: str) -> str:
         return "the build has no network: check the proxy and DNS of this machine"
     if "No matching distribution found" in text:
         return "no such version for this Python, or the package index was not reached"
-    if "manifest unknown" in text or "not found" in text and "pull" in text:
+    if "manifest unknown" in text or ("not found" in text and "pull" in text):
         return "check the name and tag of the base image, and the login for its registry"
     return "the end of the step's log stands above; the whole log is in the run's engine.log"

@@ -39,7 +39,9 @@ def engine_errors(kind: type[PipelineError], doing: str) -> Iterator[None]:
             detail=told(err),
         ) from err
     except dagger.QueryError as err:
-        raise kind(f"{doing}: {first_line(err)}", hint="`--debug` shows the whole answer", detail=tail(str(err))) from err
+        raise kind(
+            f"{doing}: {first_line(err)}", hint="`--debug` shows the whole answer", detail=tail(str(err))
+        ) from err
     except dagger.TransportError as err:
         raise EngineUnavailable(
             f"the engine ended while {doing}", hint="its last words are in engine.log of this run; run again"

@@ -18,7 +18,15 @@ USER = "10001:10001"
 """Numeric, as Kubernetes' runAsNonRoot wants it; no entry in /etc/passwd is needed."""
 INPUTS = "/tmp/modelport"  # noqa: S108  # a mount point while a step runs, never in the image
 PIP_CACHE = "/var/cache/modelport-pip"
-PIP_INSTALL = ["pip", "install", "--no-compile", "--disable-pip-version-check", "--root-user-action=ignore", "--cache-dir", PIP_CACHE]
+PIP_INSTALL = [
+    "pip",
+    "install",
+    "--no-compile",
+    "--disable-pip-version-check",
+    "--root-user-action=ignore",
+    "--cache-dir",
+    PIP_CACHE,
+]
 
 VERIFY = """
 import hashlib, pathlib, sys
@@ -68,14 +76,21 @@ def _with_dependencies(image: dagger.Container, model: Model, build: PythonBuild
     if build.dependencies is None:
         return image
     requirements = dag.host().file(str(model.directory / build.dependencies))
-    return _pip(image.with_mounted_file(f"{INPUTS}/requirements.txt", requirements), ["-r", f"{INPUTS}/requirements.txt"])
+    return _pip(
+        image.with_mounted_file(f"{INPUTS}/requirements.txt", requirements),
+        ["-r", f"{INPUTS}/requirements.txt"],
+    )
 
 
 def _with_weights(image: dagger.Container, model: Model, weights: Weights) -> dagger.Container:
     pairs = [text for pair in weights.sha256.items() for text in pair]
     if weights.pip is not None:
         script = f'{" ".join(PIP_INSTALL)} --no-deps "$1" && shift && python -c "$0" "$(python -c "{SITE_PACKAGES}")" "$@"'
-        return _with_pip_cache(image).with_exec(["sh", "-ec", script, VERIFY, weights.pip, *pairs]).without_mount(PIP_CACHE)
+        return (
+            _with_pip_cache(image)
+            .with_exec(["sh", "-ec", script, VERIFY, weights.pip, *pairs])
+            .without_mount(PIP_CACHE)
+        )
     path = str(weights.path)
     source, target = model.directory / path, f"{APP}/{path}"
     if source.is_dir():
@@ -92,7 +107,9 @@ def _with_code(image: dagger.Container, model: Model, build: PythonBuild) -> dag
     if not build.code:
         return image
     exclude = ["**/__pycache__", "**/*.pyc", ".git", ".modelport"]
-    code = dag.host().directory(str(model.directory), include=[p.rstrip("/") for p in build.code], exclude=exclude)
+    code = dag.host().directory(
+        str(model.directory), include=[p.rstrip("/") for p in build.code], exclude=exclude
+    )
     return image.with_directory(APP, code)
 
 
