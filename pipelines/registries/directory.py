@@ -27,6 +27,11 @@ class LayoutRegistry:
         """The directory."""
         return self.shown or str(self.layout.directory)
 
+    @property
+    def is_directory(self) -> bool:
+        """It is."""
+        return True
+
     def reference(self, wanted: str) -> str:
         """``directory:tag`` or ``directory@digest``."""
         return f"{self.name}{'@' if is_digest(wanted) else ':'}{wanted}"
@@ -74,6 +79,10 @@ class OpenLayout:
         """See ``OpenRegistry``."""
         found = self.layout.tags().get(tag)
         return found.digest if found else None
+
+    async def tags(self) -> tuple[str, ...]:
+        """See ``OpenRegistry``."""
+        return tuple(self.layout.tags())
 
     async def tag(self, tag: str, manifest: Manifest) -> None:
         """See ``OpenRegistry``."""

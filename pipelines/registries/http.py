@@ -20,7 +20,7 @@ import httpx
 
 from pipelines.config_registries import is_loopback
 from pipelines.registries.auth import Authenticator, Challenge
-from pipelines.registries.errors import BrokenContent, RegistryError
+from pipelines.registries.errors import BrokenContent, RegistryError, ServerFault
 from pipelines.registries.reasons import connection_error, is_worth_retrying, refusal
 from pipelines.registries.reference import Repository
 
@@ -134,7 +134,12 @@ class Connection:
 
     def url(self, target: str) -> httpx.URL:
         """``target`` from the registry's root. One behind a TLS proxy may say http of itself: put right."""
-        url = self._base.join(target)
+        try:
+            url = self._base.join(target)
+        except httpx.InvalidURL as err:
+            raise ServerFault(
+                f"{self.repository.host} points to {target[:200]!r}, which is no address"
+            ) from err
         if url.scheme == "http" and self._base.scheme == "https" and url.host == self._base.host:
             url = url.copy_with(scheme="https", port=self._base.port)
         return url

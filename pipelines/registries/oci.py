@@ -11,7 +11,7 @@ from pipelines.registries.auth import Authenticator
 from pipelines.registries.client import RepositoryClient
 from pipelines.registries.credentials import LoginSource
 from pipelines.registries.descriptors import Descriptor, Manifest, is_digest, short
-from pipelines.registries.errors import BrokenContent
+from pipelines.registries.errors import BrokenContent, RepositoryMissing
 from pipelines.registries.http import Connection, Retries, new_http_client
 from pipelines.registries.reference import Repository
 
@@ -29,6 +29,11 @@ class OciRegistry:
     def name(self) -> str:
         """``host/path``."""
         return str(self.repository)
+
+    @property
+    def is_directory(self) -> bool:
+        """It is not."""
+        return False
 
     def reference(self, wanted: str) -> str:
         """``host/path:tag`` or ``host/path@digest``."""
@@ -79,6 +84,13 @@ class OpenRepository:
     async def tag_digest(self, tag: str) -> str | None:
         """See ``OpenRegistry``."""
         return await self.client.manifest_digest(tag)
+
+    async def tags(self) -> tuple[str, ...]:
+        """See ``OpenRegistry``."""
+        try:
+            return await self.client.tags()
+        except RepositoryMissing:
+            return ()
 
     async def tag(self, tag: str, manifest: Manifest) -> None:
         """See ``OpenRegistry``."""

@@ -36,6 +36,10 @@ class OpenRegistry(Protocol):
         """The digest that ``tag`` names; None where there is no such tag."""
         ...
 
+    async def tags(self) -> tuple[str, ...]:
+        """Every tag; none where the repository is not there yet."""
+        ...
+
     async def tag(self, tag: str, manifest: Manifest) -> None:
         """Let ``tag`` name a manifest that is there. Raises TagRefused where the registry holds tags fast."""
         ...
@@ -47,6 +51,11 @@ class Registry(Protocol):
     @property
     def name(self) -> str:
         """The repository, for people: ``host/path``, or a directory."""
+        ...
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether nothing travels: a directory of this machine."""
         ...
 
     def reference(self, wanted: str) -> str:

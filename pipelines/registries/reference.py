@@ -21,6 +21,11 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int((found[3] or ":0")[1:]) < 2**16
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A repository of a registry, and how that registry is spoken to."""
@@ -48,7 +53,7 @@ class Repository:
             host = DOCKER_HUB
         if host == DOCKER_HUB and "/" not in path:
             path = f"library/{path}"
-        if not _HOST.fullmatch(host) or not _NAME.fullmatch(path):
+        if not _is_host(host) or not _NAME.fullmatch(path):
             raise UsageError(
                 f'"{text}" is not a repository', hint='write it like "registry.example.com/models/langid"'
             )
