@@ -1,0 +1,1 @@
+"""What a first run needs: system packages, a registry on loopback, a base image. Standard library only."""
