@@ -1,11 +1,11 @@
-"""The entry that every CI shim calls: the pipeline of this repository's models, on whichever engine is there."""
+"""The entry that every CI shim calls: this repository's models, on whichever engine is there."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipelines.cli import main  # noqa: E402
+from pipelines.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 app = typer.Typer(
     name="modelport",
-    help="Take a model from its commit to the production registries: build, check, scan, inventory, tag, push, record.",
+    help="Take a model from its commit to the production registries.",
     no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 Where = Annotated[
-    Path, typer.Argument(help="A model's directory, its modelport.yaml, or a repository of models.")
+    Path, typer.Argument(help="A model's directory or its modelport.yaml, or a repository of models.")
 ]
 EngineOption = Annotated[
     Engine,
@@ -60,7 +60,7 @@ def _default(context: typer.Context) -> None:
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917  # each parameter is an option of the command line
     where: Where = Path(),
     engine: EngineOption = Engine.AUTO,
     registry: RegistryOption = "",
@@ -74,7 +74,7 @@ def run(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Build, check, scan, inventory, tag and push the models of a place: one model, or every one of a repository."""
+    """Build, check, scan, inventory, tag and push: one model, or every model of a repository."""
     from pipelines import run as runs  # noqa: PLC0415  # only what a command needs is imported
     from pipelines.plan import Push  # noqa: PLC0415
 
@@ -93,7 +93,7 @@ def plan(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what a run would do: source, tags, registries, and why something would not be pushed. Nothing is built."""
+    """Show what a run would do: source, tags, registries, what is held back and why. Nothing is built."""
     from pipelines.plan import plans, told  # noqa: PLC0415
 
     environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
@@ -112,7 +112,7 @@ def trace(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Follow an image from its tag to its digest to its commit, and verify each hop against the local git history."""
+    """Follow an image from its tag to its digest to its commit, each hop verified against the git history."""
     from pipelines.trace import trace as follow  # noqa: PLC0415
 
     found = await_(follow, reference, repository)
@@ -138,7 +138,7 @@ def schema() -> None:
 
 @app.command()
 def init(directory: Annotated[Path, typer.Argument(help="The model's directory.")] = Path()) -> None:
-    """Write modelport.yaml, ci/main.py and the three CI files for a model; an existing file is never overwritten."""
+    """Write modelport.yaml, ci/main.py and the CI files for a model; existing files are left as they are."""
     from pipelines.init import init as write  # noqa: PLC0415
 
     print(write(directory))  # noqa: T201
@@ -150,7 +150,7 @@ def await_(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The border: every error becomes one ``error:`` line, one ``hint:`` line and its exit code. Never a traceback."""
+    """The border: every error becomes an ``error:`` line, a ``hint:`` line and its exit code; no traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         result = app(words, standalone_mode=False)
@@ -166,7 +166,7 @@ def shown(err: BaseException, *, debug: bool) -> int:
         traceback.print_exception(err)
     if isinstance(err, KeyboardInterrupt):
         err = Interrupted(
-            "interrupted", hint="nothing was tagged; run again: what was built is still in the engine's cache"
+            "interrupted", hint="nothing was tagged; run again: what is built is cached"
         )
     if isinstance(err, PipelineError):
         Console().error(err)

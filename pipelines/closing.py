@@ -1,4 +1,4 @@
-"""What stands at the end of a run: the released references on standard output, the CI's summary, the exit code."""
+"""What stands at the end of a run: released references on standard output, the CI summary, the exit code."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Console:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
     def error(self, err: PipelineError, annotate: Callable[[PipelineError], str] | None = None) -> None:
-        """The detail, one ``error:`` line and one ``hint:`` line; the CI system's own annotation where it has one."""
+        """The detail, one ``error:`` line and one ``hint:`` line; the CI's annotation where it has one."""
         if err.detail:
             self.line("")
             for line in err.detail.splitlines():

@@ -19,7 +19,8 @@ PROBE_TIMEOUT_S = 120.0
 async def doctor(environ: Mapping[str, str]) -> str:
     """The findings, a line each."""
     lines = [
-        f"modelport {version('modelport')}, dagger-io {version('dagger-io')}, Python {platform.python_version()}",
+        f"modelport {version('modelport')}, dagger-io {version('dagger-io')}, "
+        f"Python {platform.python_version()}",
         f"git: {shutil.which('git') or 'missing: apt-get install git'}",
         f"engine chosen by auto: {await _chosen(engines.Engine.AUTO, environ)}",
         f"Dagger's engine: {await _chosen(engines.Engine.DAGGER, environ)}",

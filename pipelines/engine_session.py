@@ -1,7 +1,7 @@
 """Opens the chosen engine for the length of a run, and always closes it: the second half of ``engines``.
 
-The embedded engine is started as a process before the SDK is imported (its import takes about a second, and both can
-go on at once); the SDK then finds it by ``DAGGER_SESSION_PORT``, as it finds the session of ``dagger run``.
+The embedded engine is started as a process before the SDK is imported (the import takes about a second, and
+both can go on at once); the SDK then finds it by ``DAGGER_SESSION_PORT``, as under ``dagger run``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which engine runs the graph: an open session, Dagger's engine, or the embedded one. Nothing else asks.
 
-The order is the design's ("Stages are Dagger functions"): an open session first, then a ``dagger`` CLI with a runner
-that answers, else the embedded engine. A runner is tried for seconds, by name, before the SDK's ten-minute dial.
+The order is the design's ("Stages are Dagger functions"): an open session first, then a ``dagger`` CLI with a
+runner that answers, else the embedded engine. A runner is tried for seconds before the SDK's ten-minute dial.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def choose(wish: Engine, environ: Mapping[str, str]) -> Choice:
     if port := environ.get("DAGGER_SESSION_PORT"):
         if wish is Engine.EMBEDDED:
             raise EngineUnavailable(
-                "a Dagger session is open (DAGGER_SESSION_PORT is set), so the embedded engine can't be chosen",
+                "a Dagger session is open (DAGGER_SESSION_PORT is set): the embedded engine can't be chosen",
                 hint="leave `dagger run` away, or use --engine auto",
             )
         await _session_answers(port)
@@ -79,7 +79,7 @@ def _embedded(why: str) -> Choice:
     if absent:
         raise EngineUnavailable(
             f"no engine can run here: {why}; and the embedded engine needs {', '.join(absent)}",
-            hint=f"`apt-get install {' '.join(absent)}` (or dnf, apk), or start Docker and install the dagger CLI",
+            hint=f"`apt-get install {' '.join(absent)}`, or install the dagger CLI and start Docker",
         )
     return Choice("embedded", why)
 
@@ -92,7 +92,7 @@ async def _session_answers(port: str) -> None:
     except (OSError, ValueError, TimeoutError) as err:
         raise EngineUnavailable(
             f"the Dagger session at 127.0.0.1:{port} (DAGGER_SESSION_PORT) does not answer",
-            hint="it has ended: start again under `dagger run`, or unset DAGGER_SESSION_PORT and DAGGER_SESSION_TOKEN",
+            hint="it has ended: start again under `dagger run`, or unset DAGGER_SESSION_PORT",
         ) from err
 
 
@@ -110,7 +110,7 @@ async def _dagger(environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 async def _runner_missing(host: str) -> str:
-    """Why the runner at ``host`` can't be used, or "". Schemes: tcp, unix, and those that go through a CLI."""
+    """Why the runner at ``host`` can't be used, or "". Schemes: tcp, unix, and those of a CLI."""
     url = urlsplit(host)
     try:
         with anyio.fail_after(PROBE_TIMEOUT_S):

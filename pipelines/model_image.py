@@ -1,4 +1,4 @@
-"""The graph: build → check ‖ scan ‖ inventory → tag → push → record. One model, from its commit to its registries."""
+"""The graph: build → check ‖ scan ‖ inventory → tag → push → record, for one model."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 async def release(plan: Plan, run: Run) -> Receipt | None:
     """Take one model from its commit to its registries.
 
-    Nothing is named before the image was built, checked, scanned and inventoried. Returns None when the commit is not
-    one that is pushed.
+    Nothing is named before the image was built, checked, scanned and inventoried. Returns None when the
+    commit is not one that is pushed.
 
     Raises:
         PipelineError: of the stage that failed; the other gates still ran to their end.

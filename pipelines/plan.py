@@ -76,13 +76,13 @@ def make_plan(
 
 
 def _held_back(model: Model, source: SourceRevision) -> str:
-    """Why a production registry does not get this commit. This machine's own registries and layouts always do."""
+    """Why a production registry does not get this commit. Registries on loopback and layouts always do."""
     if all(is_loopback(target.repository.partition("/")[0]) for target in model.registries):
         return ""
     if reason := releasable(model, source):
         return f"not pushed: {reason}"
     if source.shallow:
-        return "not pushed: the checkout is shallow, so its history and version tags can't be told (git fetch --unshallow --tags)"
+        return "not pushed: a shallow checkout has no history or version tags (git fetch --unshallow --tags)"
     return ""
 
 

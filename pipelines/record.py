@@ -1,6 +1,6 @@
 """The run record, ``.modelport/runs/<id>/run.json``: every stage's start, end, operations, result and error.
 
-It is the one source of what is said of a run afterwards. It is written whole and atomically after each change, so
+It is the one source of what is said of a run afterwards. It is written whole, atomically, after each change, so
 a killed run leaves the record of what it had done.
 """
 
@@ -39,7 +39,7 @@ class Report(Protocol):
 
 @dataclass(slots=True)
 class Stage:
-    """One stage of one run. ``executed`` and ``cached`` count the engine's operations; None when it doesn't tell."""
+    """One stage of one run. ``executed`` and ``cached`` count the engine's operations, where it tells."""
 
     name: str
     span: str

@@ -94,10 +94,10 @@ async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
             locks.enter_context(one_run_at_a_time(state, model.name))
         choice = await engines.choose(options.engine, environ)
         session = Session(_session_directory(state), choice, detect(environ), len(models) > 1)
-        async with engine_session.connected(choice, source.root, session.log, session.events):
-            async with anyio.create_task_group() as tasks:
-                for plan in plans:
-                    tasks.start_soon(_run_model, plan, session, state)
+        engine = engine_session.connected(choice, source.root, session.log, session.events)
+        async with engine, anyio.create_task_group() as tasks:
+            for plan in plans:
+                tasks.start_soon(_run_model, plan, session, state)
     return session.outcomes
 
 

