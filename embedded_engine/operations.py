@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from embedded_engine.secrets import Secrets
     from embedded_engine.services import Services
     from embedded_engine.trees import Trees
+    from embedded_engine.volumes import Volumes
 
 TreeId = NewType("TreeId", str)
 """The content digest (64 hex) of a directory tree in the engine's tree store."""
@@ -77,6 +78,7 @@ class Work(Protocol):
     trees: Trees
     secrets: Secrets
     services: Services
+    volumes: Volumes
 
     async def result(self, operation: Operation) -> Outcome:
         """The outcome of another operation: from the store, from who runs it now, or by running it."""

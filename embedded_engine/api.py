@@ -1,0 +1,157 @@
+"""From a GraphQL document to an answer: the schema, what of it is served, and errors as Dagger's SDKs read them.
+
+Schema-first: ``schema.graphql`` is Dagger's, the resolver tables say what of it is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from ariadne import InterfaceType, ObjectType, make_executable_schema
+from graphql import (
+    FieldNode,
+    GraphQLError,
+    GraphQLResolveInfo,
+    GraphQLSchema,
+    ValidationRule,
+    execute,
+    parse,
+    specified_rules,
+    validate,
+)
+from graphql.pyutils import Path as ResponsePath
+
+from embedded_engine.errors import for_client
+from embedded_engine.masking import mask_text
+from embedded_engine.resolvers.registry import Call, Fields, Resolver
+from embedded_engine.session import Session
+
+_PLAINTEXT = re.compile(r'plaintext\s*:\s*"((?:[^"\\\n]|\\.)*)"')
+_CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response's status and body."""
+
+    status: int
+    body: Mapping[str, Any]
+
+
+class ServedFields(ValidationRule):
+    """Refuses, by name and before anything runs, fields of Dagger's API that have no resolver here."""
+
+    served: frozenset[str] = frozenset()
+
+    def enter_field(self, node: FieldNode, *_: object) -> None:
+        """Check one field of the document."""
+        parent = self.context.get_parent_type()  # type: ignore[attr-defined]  # ValidationContext, not its ast base
+        name = f"{parent.name}.{node.name.value}" if parent else ""
+        if parent and node.name.value in getattr(parent, "fields", {}) and name not in self.served:
+            text = f"{name} is not supported by the embedded engine: needs Dagger's engine"
+            self.report_error(GraphQLError(text, node))
+
+
+@dataclass(slots=True)
+class Api:
+    """The executable schema."""
+
+    schema: GraphQLSchema
+    rules: tuple[type[Any], ...]
+    introspections: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    async def answer(
+        self, session: Session, query: str, variables: dict[str, Any] | None, operation: str | None
+    ) -> Answer:
+        """Execute one document. Never raises for what the document does."""
+        try:
+            document = parse(query, no_location=False)
+        except GraphQLError as error:
+            return _refusal([error], "GRAPHQL_PARSE_FAILED", query)
+        problems = validate(self.schema, document, self.rules)
+        if problems:
+            return _refusal(problems, "GRAPHQL_VALIDATION_FAILED", query)
+        call = Call(session)
+        outcome = execute(
+            self.schema, document, context_value=call, variable_values=variables, operation_name=operation
+        )
+        result = await outcome if inspect.isawaitable(outcome) else outcome
+        if result.errors:
+            return Answer(200, {"errors": [_error(error, session) for error in result.errors], "data": None})
+        return Answer(200, {"data": result.data})
+
+
+def build_api(fields: Fields) -> Api:
+    """The schema with the resolvers of ``fields`` bound to it."""
+    text = resources.files("embedded_engine").joinpath("schema.graphql").read_text(encoding="utf-8")
+    types: dict[str, ObjectType] = {}
+    for name, resolver in fields.items():
+        type_name, _, field_name = name.partition(".")
+        types.setdefault(type_name, ObjectType(type_name)).set_field(field_name, _bound(resolver))
+    interfaces = [InterfaceType(name, _type_name) for name in ("Node", "Syncer", "Exportable")]
+    schema = make_executable_schema(text, *types.values(), *interfaces)
+    served = type("Served", (ServedFields,), {"served": frozenset(fields) | _INTERFACE_FIELDS})
+    return Api(schema, (*specified_rules, served))
+
+
+_INTERFACE_FIELDS = frozenset({"Node.id", "Syncer.id", "Syncer.sync", "Exportable.id", "Exportable.export"})
+
+
+def schema_key() -> str:
+    """A hash of what an introspection answer depends on."""
+    text = resources.files("embedded_engine").joinpath("schema.graphql").read_bytes()
+    return hashlib.sha256(text).hexdigest()
+
+
+def _bound(resolver: Resolver) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(resolver):
+
+        async def resolve_async(parent: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+            return await resolver(info.context, parent, **_snake(arguments))
+
+        return resolve_async
+
+    def resolve(parent: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+        return resolver(info.context, parent, **_snake(arguments))
+
+    return resolve
+
+
+def _snake(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {_CAPITAL.sub(r"_\1", name).lower(): value for name, value in arguments.items()}
+
+
+def _type_name(value: object, *_: object) -> str:
+    return type(value).__name__
+
+
+def _refusal(problems: list[GraphQLError], code: str, query: str) -> Answer:
+    plaintexts = _PLAINTEXT.findall(query)  # a refusal may quote the query, so also a setSecret in it
+    errors = []
+    for problem in problems:
+        formatted: dict[str, Any] = dict(problem.formatted)
+        formatted["message"] = mask_text(problem.message, plaintexts)
+        formatted["extensions"] = {"code": code}
+        errors.append(formatted)
+    return Answer(422, {"errors": errors, "data": None})
+
+
+def _error(error: GraphQLError, session: Session) -> dict[str, Any]:
+    cause = error.original_error
+    message, extensions = for_client(cause or Exception(error.message), session.secrets.known())
+    formatted: dict[str, Any] = {"message": message, "path": _field_names(error)}
+    if extensions:
+        formatted["extensions"] = extensions
+    return formatted
+
+
+def _field_names(error: GraphQLError) -> list[str | int]:
+    """The error's path; the SDK aliases each field to its own name, so response keys are field names."""
+    path = error.path
+    return path.as_list() if isinstance(path, ResponsePath) else list(path or [])

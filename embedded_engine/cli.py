@@ -1,0 +1,90 @@
+"""The ``embedded-engine`` command: a session for an SDK, a program run inside one, a look at what can run here.
+
+Start-up is on the user's time, so nothing heavy is imported before the session's port has been told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from embedded_engine import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the result is the exit code."""
+    options = _parser().parse_args(arguments)
+    sys.setrecursionlimit(20_000)  # a long chain of calls is one deeply nested query
+    try:
+        code: int = options.command(options)
+    except StartFailed as error:
+        print(f"embedded-engine: {error}", file=sys.stderr)  # noqa: T201  # an SDK shows this line to its user
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+class StartFailed(Exception):
+    """A session can't begin; the text is one line for the user."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="embedded-engine",
+        description="A Dagger-compatible engine without a daemon, on Buildah, Podman and Skopeo.",
+    )
+    parser.add_argument("--version", action="version", version=f"embedded-engine {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    session = commands.add_parser(
+        "session", help="serve one session until stdin closes, as `dagger session` does"
+    )
+    session.add_argument("--label", action="append", default=[], help="accepted for compatibility; not used")
+    session.add_argument("--workdir", type=Path, default=Path(), help="what host paths are relative to")
+    session.add_argument("--project", default="", help="accepted for compatibility; not used")
+    session.add_argument(
+        "--load-workspace-modules", action="store_true", help="accepted for compatibility; not used"
+    )
+    session.add_argument("--quiet", action="store_true", help="no progress lines on stderr")
+    session.set_defaults(command=_session)
+    run = commands.add_parser("run", help="run a program in a session, as `dagger run` does")
+    run.add_argument("--workdir", type=Path, default=Path(), help="what host paths are relative to")
+    run.add_argument("--quiet", action="store_true", help="no progress lines on stderr")
+    run.add_argument("program", metavar="CMD")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS")
+    run.set_defaults(command=_run)
+    doctor = commands.add_parser("doctor", help="show what runs containers here, and try it")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _session(options: argparse.Namespace) -> int:
+    from embedded_engine.serving import serve_until_stdin_closes  # noqa: PLC0415
+
+    return serve_until_stdin_closes(_workdir(options.workdir), quiet=options.quiet or _quiet())
+
+
+def _run(options: argparse.Namespace) -> int:
+    from embedded_engine.serving import serve_program  # noqa: PLC0415
+
+    command = [options.program, *options.arguments]
+    return serve_program(command, _workdir(options.workdir), quiet=options.quiet or _quiet())
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from embedded_engine.doctor import report  # noqa: PLC0415
+
+    return report()
+
+
+def _quiet() -> bool:
+    return bool(os.environ.get("EMBEDDED_ENGINE_QUIET"))
+
+
+def _workdir(path: Path) -> Path:
+    if not path.is_dir():
+        raise StartFailed(f"--workdir {path}: no such directory")
+    return path.resolve()

@@ -1,0 +1,43 @@
+"""How the engine's failures look to a client: a message in the user's words, and the payload SDKs understand."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from embedded_engine.flights import RunCancelled
+from embedded_engine.masking import mask_text
+from embedded_engine.objects import UnknownId
+from embedded_engine.op_exec import ExecFailed
+from embedded_engine.resolvers.registry import ApiError
+from embedded_engine.runtime.port import RuntimeFailure
+from embedded_engine.secrets import SecretUnavailable
+from embedded_engine.services import ServiceError
+
+_PLAIN = (ApiError, UnknownId, SecretUnavailable, RunCancelled, ValueError, OSError)
+DETAIL_LINES = 15
+
+
+def for_client(error: BaseException, secrets: Iterable[str]) -> tuple[str, dict[str, Any] | None]:
+    """Message and extensions for ``error``. An error nobody foresaw is told as such; its traceback goes to stderr."""
+    masks = tuple(secrets)
+    if isinstance(error, ExecFailed | ServiceError):
+        return mask_text(str(error), masks), {
+            "_type": "EXEC_ERROR",
+            "cmd": list(error.step_args),
+            "exitCode": error.exit_code,
+            "stdout": error.stdout,
+            "stderr": error.stderr,
+        }
+    if isinstance(error, RuntimeFailure):
+        tail = "\n".join(error.detail.strip().splitlines()[-DETAIL_LINES:])
+        return mask_text(f"{error}\n{tail}" if tail else str(error), masks), None
+    if isinstance(error, ApiError):
+        return mask_text(str(error), masks), error.extensions
+    if type(error) is Exception or isinstance(error, _PLAIN):
+        return mask_text(str(error), masks), None
+    report = mask_text("".join(traceback.format_exception(error)), masks)
+    print(report, file=sys.stderr)  # noqa: T201  # a fault of ours: the log needs the traceback, the client doesn't
+    return mask_text(f"fault in the embedded engine: {type(error).__name__}: {error}", masks), None

@@ -1,0 +1,161 @@
+"""Lazy evaluation: each operation runs at most once at a time, and not at all if its outcome is stored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from embedded_engine.events import Events
+from embedded_engine.flights import Flights
+from embedded_engine.operations import Operation, Outcome
+from embedded_engine.runtime.port import Runtime, Snapshot
+from embedded_engine.secrets import Secrets
+from embedded_engine.services import Services
+from embedded_engine.store import Store
+from embedded_engine.trees import Trees
+from embedded_engine.volumes import Volumes
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Evaluator:
+    """Answers operations from memory, from the store, from a run under way, or by running them.
+
+    It is the ``Work`` that operations get. ``close`` belongs to the session.
+    """
+
+    store: Store
+    runtime: Runtime
+    trees: Trees
+    secrets: Secrets
+    services: Services
+    volumes: Volumes
+    events: Events
+    state: Path
+    flights: Flights[Outcome]
+    slots: anyio.CapacityLimiter
+    known: dict[str, Outcome] = field(default_factory=dict)
+    snapshots: frozenset[Snapshot] | None = None
+
+    @classmethod
+    def in_session(cls, tasks: TaskGroup, state: Path, **parts: object) -> Evaluator:
+        """An evaluator whose runs live in ``tasks``."""
+        slots = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        return cls(state=state, flights=Flights(tasks), slots=slots, **parts)  # type: ignore[arg-type]  # named parts
+
+    async def result(self, operation: Operation) -> Outcome:
+        """The outcome of ``operation``. Raises what its run raises; failures are not remembered."""
+        outcome = self.known.get(operation.digest)
+        if outcome is not None:
+            return outcome
+        if not operation.keep:
+            return await operation.run(self)
+        outcome = self.store.find(operation.digest, self._exists)
+        if outcome is None:
+            return await self.flights.join(operation.digest, lambda: self._run(operation))
+        self.known[operation.digest] = outcome
+        self.events.done(operation, 0.0, cached=True)
+        return outcome
+
+    async def _run(self, operation: Operation) -> Outcome:
+        self.events.started_one(operation)
+        begin = time.monotonic()
+        try:
+            outcome = await operation.run(self)
+        except Exception as error:
+            self.events.done(operation, time.monotonic() - begin, cached=False, error=str(error))
+            raise
+        seconds = time.monotonic() - begin
+        self.store.keep(operation, outcome, seconds)
+        self.known[operation.digest] = outcome
+        self.events.done(operation, seconds, cached=False)
+        return outcome
+
+    def _exists(self, outcome: Outcome) -> bool:
+        trees = [tree for _, tree in outcome.mounts]
+        if outcome.tree is not None:
+            trees.append(outcome.tree)
+        return self._has_snapshot(outcome.snapshot) and all(self.trees.has(tree) for tree in trees)
+
+    def _has_snapshot(self, snapshot: Snapshot | None) -> bool:
+        if not snapshot:
+            return True
+        if self.snapshots is None or snapshot not in self.snapshots:
+            self.snapshots = self.runtime.present()  # another session may have made it since
+        return snapshot in self.snapshots
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """A place to do real work in."""
+        async with _borrowed(self.slots):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def view(self, source: Operation | None) -> AsyncIterator[Path]:
+        """A read-only host path of the root of what ``source`` gives."""
+        outcome = Outcome() if source is None else await self.result(source)
+        if outcome.tree is not None:
+            tree = outcome.tree
+            yield await anyio.to_thread.run_sync(lambda: self.trees.path(tree))
+        elif outcome.snapshot:
+            async with self.runtime.mounted(outcome.snapshot) as root:
+                yield root
+        else:
+            async with self.scratch() as empty:
+                yield empty
+
+    @contextlib.asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Path]:
+        """A private directory, removed afterwards."""
+        parent = self.state / "tmp"
+        parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            yield directory
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+
+
+@contextlib.asynccontextmanager
+async def _borrowed(slots: anyio.CapacityLimiter) -> AsyncIterator[None]:
+    borrower = object()  # one task may hold two slots (a service started inside an exec)
+    await slots.acquire_on_behalf_of(borrower)
+    try:
+        yield
+    finally:
+        slots.release_on_behalf_of(borrower)
+
+
+async def gathered(calls: list[Callable[[], Awaitable[T]]]) -> list[T]:
+    """The results of ``calls``, run side by side; the first failure cancels the rest and is raised bare."""
+    results: dict[int, T] = {}
+
+    async def one(index: int, call: Callable[[], Awaitable[T]]) -> None:
+        results[index] = await call()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for index, call in enumerate(calls):
+                group.start_soon(one, index, call)
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
+    return [results[index] for index in range(len(calls))]
+
+
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first plain exception of a (nested) group."""
+    first = errors.exceptions[0]
+    return first_error(first) if isinstance(first, BaseExceptionGroup) else first

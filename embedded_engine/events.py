@@ -1,0 +1,83 @@
+"""What ran, as JSON lines for a program (``EMBEDDED_ENGINE_EVENTS``) and as short lines on stderr for people."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from embedded_engine.operations import Operation
+
+span_id: ContextVar[str] = ContextVar("span_id", default="")
+"""The caller's span (16 hex digits), from the request's ``traceparent`` header."""
+
+_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-([0-9a-f]{16})-[0-9a-f]{2}")  # W3C Trace Context
+
+
+def parse_traceparent(header: str) -> str:
+    """The span id in a ``traceparent`` header, or ""."""
+    match = _TRACEPARENT.match(header)
+    return match[1] if match else ""
+
+
+@dataclass(slots=True)
+class Events:
+    """One line per operation and session, when its outcome is first known."""
+
+    file: Path | None = None
+    screen: TextIO | None = None
+    told: set[str] = field(default_factory=set)
+    started: float = field(default_factory=time.monotonic)
+
+    def started_one(self, operation: Operation) -> None:
+        """An operation begins to run."""
+        self._print(f"{operation.kind} {operation.name}")
+
+    def done(self, operation: Operation, seconds: float, *, cached: bool, error: str = "") -> None:
+        """An operation's outcome is known; only the first time counts."""
+        if operation.digest in self.told:
+            return
+        if not error:
+            self.told.add(operation.digest)
+        if not cached:
+            ending = f"FAILED: {error}" if error else "done"
+            self._print(f"{operation.kind} {operation.name}: {ending}, {seconds:.1f} s")
+        self._write(operation, seconds, cached=cached, error=error)
+
+    def _write(self, operation: Operation, seconds: float, *, cached: bool, error: str) -> None:
+        if self.file is None:
+            return
+        event = {
+            "operation": operation.digest[:12],
+            "kind": operation.kind,
+            "name": operation.name,
+            "cached": cached,
+            "seconds": round(seconds, 3),
+            "span": span_id.get(),
+        }
+        if error:
+            event["error"] = error
+        with self.file.open(
+            "a", encoding="utf-8"
+        ) as stream:  # one short append: lines of two sessions don't mix
+            stream.write(json.dumps(event) + "\n")
+
+    def _print(self, text: str) -> None:
+        if self.screen is not None:
+            elapsed = time.monotonic() - self.started
+            print(f"{elapsed:6.1f}  {_one_line(text)}", file=self.screen, flush=True)
+
+
+def _one_line(text: str, limit: int = 150) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def to_stderr(*, quiet: bool) -> TextIO | None:
+    """Where progress lines go."""
+    return None if quiet else sys.stderr

@@ -1,0 +1,222 @@
+"""The exec: one command on a container's file system, with what it may see and how it may end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import anyio.to_thread
+
+from embedded_engine.evaluator import gathered
+from embedded_engine.host_import import Origin
+from embedded_engine.masking import mask_bytes, mask_text
+from embedded_engine.operations import Operation, Outcome, TreeId, Work, digest_of
+from embedded_engine.runtime.port import JSON, ExecResult, ExecStep, RuntimeFailure, SetupFailure
+from embedded_engine.steps import Prepared, environment, prepared, with_services
+from embedded_engine.values import Container, Directory, DirectoryMount, File, digest_or_none
+
+Expect = Literal["SUCCESS", "FAILURE", "ANY"]
+TAIL_BYTES = 100_000
+MESSAGE_LINES = 12
+
+
+class ExecFailed(Exception):
+    """A command ended in a way its ``expect`` does not allow. All texts are masked."""
+
+    def __init__(
+        self, message: str, *, args: tuple[str, ...], exit_code: int, stdout: str, stderr: str
+    ) -> None:
+        super().__init__(message)
+        self.step_args = args
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """``args`` run in ``container``: its file system, config, mounts, secrets and services as they were before."""
+
+    keep: ClassVar[bool] = True
+    kind: ClassVar[str] = "exec"
+    container: Container
+    args: tuple[str, ...]
+    stdin: str = field(default="", repr=False)
+    redirect_stdin: str = ""
+    redirect_stdout: str = ""
+    redirect_stderr: str = ""
+    expect: Expect = "SUCCESS"
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", self._digest())
+
+    def _digest(self) -> str:
+        """What the command can see; labels and the like are not in it, nor any secret or volatile value."""
+        one = self.container
+        env: JSON = [list(pair) for pair in environment(replace(one, volatile=()))]
+        return digest_of(
+            "exec",
+            one.platform,
+            digest_or_none(one.rootfs),
+            list(self.args),
+            [self.stdin, self.redirect_stdin, self.redirect_stdout, self.redirect_stderr, self.expect],
+            env,
+            [name for name, _ in one.volatile],
+            [one.config.workdir, one.config.user],
+            [mount.recipe() for mount in one.mounts],
+            [[name, secret.digest] for name, secret in one.secret_env],
+            [[alias, service.digest] for alias, service in one.services],
+        )
+
+    @property
+    def name(self) -> str:
+        """The command line."""
+        return shlex.join(self.args)
+
+    def allowed(self, exit_code: int) -> bool:
+        """Whether ``expect`` tolerates this exit code; death by a signal never is."""
+        if self.expect == "SUCCESS":
+            return exit_code == 0
+        by_signal = 128 <= exit_code <= 191
+        return not by_signal and exit_code >= 0 and (self.expect == "ANY" or exit_code != 0)
+
+    async def run(self, work: Work) -> Outcome:
+        """Run it. Raises ExecFailed; its file system is kept only if the exit code is allowed."""
+        await gathered(self._needs(work))
+        async with prepared(work, self.container, self.args) as ready:
+            step = replace(
+                await with_services(work, self.container, ready.step),
+                stdin=self.stdin.encode(),
+                redirect_stdin=self.redirect_stdin,
+                redirect_stdout=self.redirect_stdout,
+                redirect_stderr=self.redirect_stderr,
+                name=self.digest[:12],
+            )
+            async with work.slot():
+                result = await self._executed(work, step, ready)
+            self._check_services(step, work.secrets.known())
+            if not self.allowed(result.exit_code):
+                raise self._failed(result)
+            return await _outcome(work, result, ready.writable)
+
+    def _needs(self, work: Work) -> list[Callable[[], Awaitable[Outcome]]]:
+        sources = [
+            mount.source.source for mount in self.container.mounts if isinstance(mount, DirectoryMount)
+        ]
+        needs = {one.digest: one for one in (self.container.rootfs, *sources) if one is not None}
+        return [lambda one=one: work.result(one) for one in needs.values()]  # type: ignore[misc]  # bound early
+
+    async def _executed(self, work: Work, step: ExecStep, ready: Prepared) -> ExecResult:
+        try:
+            result = await work.runtime.execute(step, self.allowed)
+        except SetupFailure as failure:
+            text = mask_text(str(failure), ready.masks)
+            raise ExecFailed(text, args=self.args, exit_code=-1, stdout="", stderr="") from failure
+        except RuntimeFailure as failure:
+            raise RuntimeFailure(
+                mask_text(str(failure), ready.masks), detail=mask_text(failure.detail, ready.masks)
+            ) from None
+        return replace(
+            result,
+            stdout=mask_bytes(result.stdout, ready.masks),
+            stderr=mask_bytes(result.stderr, ready.masks),
+            combined=mask_bytes(result.combined, ready.masks),
+        )
+
+    def _check_services(self, step: ExecStep, masks: tuple[str, ...]) -> None:
+        for service in step.services:
+            code = service.exit_code()
+            if code is not None:
+                stdout, stderr = (mask_text(log, masks) for log in service.logs())
+                message = f"bound service {service.hostname} exited: exit code: {code}"
+                raise ExecFailed(message, args=self.args, exit_code=code, stdout=stdout, stderr=stderr)
+
+    def _failed(self, result: ExecResult) -> ExecFailed:
+        stdout, stderr = readable_tail(result.stdout), readable_tail(result.stderr)
+        code = result.exit_code
+        message = failure_message(f"exit code: {code}", self.name, stderr or stdout)
+        return ExecFailed(message, args=self.args, exit_code=code, stdout=stdout, stderr=stderr)
+
+
+async def _outcome(work: Work, result: ExecResult, writable: tuple[tuple[str, Path], ...]) -> Outcome:
+    mounts: list[tuple[str, TreeId]] = []
+    for target, path in writable:
+        mounts.append((target, await _taken_in(work, target, path)))
+    return Outcome(
+        snapshot=result.snapshot,
+        exit_code=result.exit_code,
+        stdout=result.stdout,
+        stderr=result.stderr,
+        combined=result.combined,
+        mounts=tuple(mounts),
+    )
+
+
+async def _taken_in(work: Work, target: str, path: Path) -> TreeId:
+    directory = path if path.is_dir() else path.parent  # a mounted file's copy is alone in its directory
+    trees = work.trees
+    tree = await anyio.to_thread.run_sync(
+        lambda: trees.read_directory(directory, Origin(target, "container"))
+    )
+    return TreeId(tree.digest)
+
+
+def readable_tail(output: bytes) -> str:
+    """The last 100 kB as text, trimmed of outer white space, saying what was left out."""
+    trimmed = output.strip()
+    omitted = len(trimmed) - TAIL_BYTES
+    text = trimmed[-TAIL_BYTES:].decode("utf-8", "replace")
+    return f"[omitting {omitted} bytes]...{text}" if omitted > 0 else text
+
+
+def failure_message(headline: str, command: str, output: str) -> str:
+    """The headline, the command and the last lines of what it said."""
+    lines = [f"{headline}: {command}" if len(command) <= 300 else f"{headline}: {command[:299]}…"]
+    return "\n".join(lines + [line[:500] for line in output.splitlines()[-MESSAGE_LINES:]])
+
+
+@dataclass(frozen=True, slots=True)
+class MountAfter:
+    """A writable mount as an exec left it."""
+
+    keep: ClassVar[bool] = False
+    kind: ClassVar[str] = "mount"
+    exec: Operation
+    target: str
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", digest_of("mount-after", self.exec.digest, self.target))
+
+    @property
+    def name(self) -> str:
+        """The mount point."""
+        return self.target
+
+    async def run(self, work: Work) -> Outcome:
+        """The tree the exec's outcome names."""
+        return Outcome(tree=dict((await work.result(self.exec)).mounts)[self.target])
+
+
+def after_exec(container: Container, operation: Exec) -> Container:
+    """The container once ``operation`` has run: its file system, outputs and writable mounts."""
+    mounts = tuple(
+        replace(mount, source=_left(mount.source, MountAfter(operation, mount.target)))
+        if isinstance(mount, DirectoryMount) and not mount.read_only
+        else mount
+        for mount in container.mounts
+    )
+    return container.having(rootfs=operation, last_exec=operation, mounts=mounts)
+
+
+def _left(source: Directory | File, after: MountAfter) -> Directory | File:
+    # a mounted file is a tree of one entry, named like the mounted file's copy
+    return (
+        Directory(after)
+        if isinstance(source, Directory)
+        else File(after, "/" + source.path.rsplit("/", 1)[-1])
+    )

@@ -1,0 +1,110 @@
+"""Services of one session: started once per recipe when first needed, stopped at its end at the latest."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+import anyio
+
+from embedded_engine.events import Events
+from embedded_engine.flights import Flights
+from embedded_engine.masking import mask_text
+from embedded_engine.operations import Work, digest_of
+from embedded_engine.runtime.port import RunningService, ServiceFailed, ServicePort
+from embedded_engine.steps import prepared, with_services
+from embedded_engine.values import Container, Service
+
+READY_LIMIT_S = 120.0
+
+
+class ServiceError(Exception):
+    """A service did not start or did not stay; outputs are masked."""
+
+    def __init__(
+        self, message: str, *, args: tuple[str, ...], exit_code: int, stdout: str, stderr: str
+    ) -> None:
+        super().__init__(message)
+        self.step_args = args
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+@dataclass(slots=True)
+class Services:
+    """What runs, by the service's digest. ``holding`` keeps its mounts until it has stopped."""
+
+    starting: Flights[RunningService]
+    events: Events
+    up: dict[str, RunningService] = field(default_factory=dict)
+    holding: dict[str, contextlib.AsyncExitStack] = field(default_factory=dict)
+
+    async def running(self, work: Work, service: Service) -> RunningService:
+        """The service, started if it is not up (or has ended). Raises ServiceError."""
+        one = self.up.get(service.digest)
+        if one is not None and one.exit_code() is None:
+            return one
+        return await self.starting.join(service.digest, lambda: self._start(work, service))
+
+    async def _start(self, work: Work, service: Service) -> RunningService:
+        await self._release(service.digest)
+        container = service.container
+        assert container is not None  # noqa: S101  # host services never come here
+        async with contextlib.AsyncExitStack() as stack:
+            ready = await stack.enter_async_context(prepared(work, container, service.args))
+            step = await with_services(work, container, ready.step)
+            try:
+                one = await work.runtime.start_service(
+                    step, hostname_of(service), ports_of(container), READY_LIMIT_S
+                )
+            except ServiceFailed as failure:
+                raise _told(failure, service, ready.masks) from failure
+            self.holding[service.digest] = stack.pop_all()
+            self.up[service.digest] = one
+        return one
+
+    async def stop(self, service: Service, *, kill: bool = False) -> None:
+        """Stop it if it is up; twice is fine."""
+        one = self.up.pop(service.digest, None)
+        if one is not None:
+            await one.stop(kill=kill)
+        await self._release(service.digest)
+
+    async def close(self) -> None:
+        """Stop all, side by side."""
+        async with anyio.create_task_group() as group:
+            for one in self.up.values():
+                group.start_soon(_stop, one)
+        self.up.clear()
+        for digest in list(self.holding):
+            await self._release(digest)
+
+    async def _release(self, digest: str) -> None:
+        stack = self.holding.pop(digest, None)
+        if stack is not None:
+            await stack.aclose()
+
+
+async def _stop(service: RunningService) -> None:
+    await service.stop()
+
+
+def hostname_of(service: Service) -> str:
+    """Stable for a recipe, and a valid host name."""
+    return service.hostname or "s" + digest_of("hostname", service.digest)[:12]
+
+
+def ports_of(container: Container) -> tuple[ServicePort, ...]:
+    """The ports to wait for: all exposed ones but those told to be skipped."""
+    return tuple(
+        ServicePort(p.port, p.protocol, probe=not p.skip_healthcheck) for p in container.config.ports
+    )
+
+
+def _told(failure: ServiceFailed, service: Service, masks: tuple[str, ...]) -> ServiceError:
+    name = hostname_of(service)
+    code = -1 if failure.exit_code is None else failure.exit_code
+    text = mask_text(f"start {name}: {failure}", masks)
+    outputs = {"stdout": mask_text(failure.stdout, masks), "stderr": mask_text(failure.stderr, masks)}
+    return ServiceError(text, args=service.args, exit_code=code, **outputs)
