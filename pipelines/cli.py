@@ -166,7 +166,7 @@ def shown(err: BaseException, *, debug: bool) -> int:
         traceback.print_exception(err)
     if isinstance(err, KeyboardInterrupt):
         err = Interrupted(
-            "interrupted", hint="nothing was tagged; run again: what is built is cached"
+            "interrupted", hint="nothing was tagged; run again: builds are cached"
         )
     if isinstance(err, PipelineError):
         Console().error(err)

@@ -71,8 +71,9 @@ def _text(file: Path) -> str:
 
 def _parse(file: Path, text: str) -> tuple[yaml.Node | None, Any]:
     """The document as nodes and as values."""
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is not None:
             _hold_sane(file, node)
@@ -88,7 +89,8 @@ def _parse(file: Path, text: str) -> tuple[yaml.Node | None, Any]:
             f"not valid YAML: {err}", place=Place(file), hint="quote dates and numbers meant as text"
         ) from err
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _syntax_error(file: Path, err: yaml.MarkedYAMLError) -> ConfigError:

@@ -1,6 +1,6 @@
 """The run record, ``.modelport/runs/<id>/run.json``: every stage's start, end, operations, result and error.
 
-It is the one source of what is said of a run afterwards. It is written whole, atomically, after each change, so
+It is the one source of what is said of a run later. It is written whole, atomically, at each change, so
 a killed run leaves the record of what it had done.
 """
 

@@ -1,8 +1,8 @@
 """The release image: the layers that were built and checked, under a config and manifest with the labels.
 
-It is derived on our side of the engine, so the layers that go out are by construction those that were checked,
-and a commit that changes no input needs no new export. Follows the OCI image specification v1.1 ("Image
-Configuration", "Image Manifest").
+It is derived on our side of the engine, so the layers that go out are by construction those that were
+checked, and a commit that changes no input needs no new export. Follows the OCI image specification v1.1
+("Image Configuration", "Image Manifest").
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def _older(ours: datetime | None, theirs: datetime | None) -> str:
     if ours is None or theirs is None:
         return "it can't be told which is newer; remove the tag to let it move"
     if theirs > ours:
-        return f"it is of {theirs:%Y-%m-%d %H:%M:%S}, which is newer than this commit of {ours:%Y-%m-%d %H:%M:%S}"
+        form = "%Y-%m-%d %H:%M:%S"
+        return f"it is of {theirs:{form}}, which is newer than this commit of {ours:{form}}"
     return ""
 
 
@@ -56,12 +57,9 @@ async def _version_tags_of(
     """The version tags of the image that the moving tag names: a version is a tag and not always a label."""
     if ours is None:
         return ()
-    candidates = [
-        tag
-        for tag in await registry.tags()
-        if (found := ParsedVersion.parse(tag)) and found.order > ours.order
-    ]
-    return tuple([tag for tag in candidates if await registry.tag_digest(tag) == held.digest])
+    found = ((tag, ParsedVersion.parse(tag)) for tag in await registry.tags())
+    newer = [tag for tag, version in found if version and version.order > ours.order]
+    return tuple([tag for tag in newer if await registry.tag_digest(tag) == held.digest])
 
 
 def _version(labels: dict[str, str], tags: tuple[str, ...]) -> ParsedVersion | None:

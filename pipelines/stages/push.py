@@ -108,7 +108,7 @@ class _Push:
         return self.release.manifest
 
     async def _bring(self) -> None:
-        """Blobs, then the manifest by digest, then read all of it back. If all is there, it was read just now."""
+        """Blobs, then the manifest by digest, then read it all back. What is there was read just now."""
         blobs = self.release.image.blobs
         known = await self._manifest_is_there()
         missing = await self._missing(blobs)

@@ -67,7 +67,8 @@ def _with_system(image: dagger.Container, build: PythonBuild) -> dagger.Containe
     script = (
         "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "
         '"$@" && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old'
-        " /var/cache/ldconfig/aux-cache /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/lib/dpkg/*-old"
+        " /var/cache/ldconfig/aux-cache /var/log/apt /var/log/dpkg.log /var/log/alternatives.log"
+        " /var/lib/dpkg/*-old"
     )
     return image.with_exec(["sh", "-ec", script, "apt", *build.system])
 
