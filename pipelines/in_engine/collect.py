@@ -86,10 +86,10 @@ def main(arguments: list[str]) -> int:
             "other_package_database": _other_database(root),
             "python": python,
             "weights": weights,
-            "problems": problems.texts,
+            "problems": problems.told(),
         }
     )
-    return 1 if problems.texts else 0
+    return 1 if problems.count else 0
 
 
 def _dpkg(root: Path) -> list[dict[str, str]]:

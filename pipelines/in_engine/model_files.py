@@ -109,8 +109,8 @@ def main(arguments: list[str]) -> int:
             problems.add(file.path, err)
         if report.format or report.calls or report.unread:
             reports.append(report.json())
-    tell({"files": reports, "looked_at": looked_at, "problems": problems.texts})
-    return 1 if problems.texts else 0
+    tell({"files": reports, "looked_at": looked_at, "problems": problems.told()})
+    return 1 if problems.count else 0
 
 
 def look(stream: object, report: Report, inside: str, *, depth: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 NOT_CONTENT = frozenset({"proc", "sys", "dev"})
 """Directories of the root that belong to the running kernel, not to the image."""
+EXAMPLES = 20
 
 
 class File:
@@ -36,9 +37,18 @@ class Problems:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
+        self.count = 0
+
     def add(self, path: str, reason: object) -> None:
         """Note that ``path`` was not read, and why."""
-        self.texts.append(f"{path}: {reason}")
+        self.count += 1
+        if self.count <= EXAMPLES:
+            self.texts.append(f"{path}: {reason}")
+
+    def told(self) -> list[str]:
+        """The first of them, and how many more there are."""
+        more = self.count - len(self.texts)
+        return [*self.texts, f"and {more} more"] if more else self.texts
 
 
 def files(root: Path, problems: Problems) -> Iterator[File]:

@@ -1,0 +1,115 @@
+"""Passwords, tokens and private keys in the image's files. One line of JSON on standard output.
+
+Usage: python3 -m pipelines.in_engine.find_secrets ROOT
+
+A value is only told masked. A rule is looked for where its marker is, which is found much faster. A file that
+a Debian package brought, and that nobody changed, is public and passed over.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pipelines.in_engine.rootfs import File, Problems, files, inside, merged_usr, shipped_by_debian, tell
+from pipelines.in_engine.secret_rules import CONTENT_RULES, FILE_RULES, Hit, Rule, masked
+
+CHUNK = 8 << 20
+OVERLAP = 16 << 10
+"""A secret that lies across two chunks is within their overlap: no rule matches more than this."""
+LARGEST = 2 << 30
+LARGEST_NAMED = 1 << 20
+MOST_HITS = 20
+"""Findings told per file; the rest is counted."""
+
+
+def main(arguments: list[str]) -> int:
+    """Look through every file; the exit code is 1 when one was not read: no engine keeps the answer then."""
+    root, problems = Path(arguments[0]), Problems()
+    owned = shipped_by_debian(root)
+    found: list[dict[str, object]] = []
+    looked_at = read = 0
+    for file in files(root, problems):
+        if not file.size:
+            continue
+        looked_at += 1
+        try:
+            hits = list(_hits(file, problems))
+        except OSError as err:
+            problems.add(file.path, err.strerror or err)
+            continue
+        read += file.size
+        if hits and not (file.path in owned and _unchanged(root, file)):
+            found.extend(_told(file, hits))
+    tell({"found": found, "looked_at": looked_at, "bytes": read, "problems": problems.told()})
+    return 1 if problems.count else 0
+
+
+def _hits(file: File, problems: Problems) -> Iterator[Hit]:
+    if file.size > LARGEST:
+        problems.add(file.path, f"it is larger than {LARGEST >> 30} GiB")
+        return
+    rules = [rule for rule in FILE_RULES if any(fnmatchcase(file.path, glob) for glob in rule.paths)]
+    with Path(file.real).open("rb") as stream:
+        before, line, tail = 0, 1, b""
+        while chunk := stream.read(CHUNK):
+            data = tail + chunk
+            last = len(chunk) < CHUNK
+            yield from _in_chunk(data, line, last=last)
+            if rules and before == 0:
+                yield from _by_name(rules, data[:LARGEST_NAMED])
+            if last:
+                return
+            tail = data[-OVERLAP:]
+            line += data.count(b"\n", 0, len(data) - len(tail))
+            before += len(chunk)
+
+
+def _in_chunk(data: bytes, first_line: int, *, last: bool) -> Iterator[Hit]:
+    """Hits that begin before the overlap; those within it come again with the next chunk."""
+    end = len(data) if last else len(data) - OVERLAP
+    for rule in CONTENT_RULES:
+        if rule.marker.search(data):
+            yield from (
+                Hit(rule.id, rule.title, severity, first_line + data.count(b"\n", 0, at), value)
+                for at, value, severity in rule.find(data)
+                if at < end
+            )
+
+
+def _by_name(rules: list[Rule], data: bytes) -> Iterator[Hit]:
+    for rule in rules:
+        yield from (
+            Hit(rule.id, rule.title, severity, 1 + data.count(b"\n", 0, at), value)
+            for at, value, severity in rule.find(data)
+        )
+
+
+def _told(file: File, hits: list[Hit]) -> Iterator[dict[str, object]]:
+    for hit in hits[:MOST_HITS]:
+        yield {
+            "rule": hit.rule,
+            "title": hit.title,
+            "severity": hit.severity,
+            "path": file.path,
+            "line": hit.line,
+            "masked": masked(hit.value),
+            "more": max(0, len(hits) - MOST_HITS),
+        }
+
+
+def _unchanged(root: Path, file: File) -> bool:
+    """Does the file still have the MD5 sum that its Debian package gave it? (dpkg keeps no better one.)"""
+    info = inside(root, "var/lib/dpkg/info")
+    digest = hashlib.md5(Path(file.real).read_bytes(), usedforsecurity=False).hexdigest()
+    for sums in sorted(info.glob("*.md5sums")) if info else ():
+        for line in sums.read_text("utf-8", "replace").splitlines():
+            known, _, path = line.partition("  ")
+            if known == digest and file.path in (f"/{path}", merged_usr(f"/{path}")):
+                return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
