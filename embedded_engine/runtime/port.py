@@ -35,7 +35,9 @@ class SetupFailure(RuntimeFailure):
 class BuildStepFailed(RuntimeFailure):
     """A RUN of a Dockerfile exited non-zero."""
 
-    def __init__(self, message: str, *, args: Sequence[str], exit_code: int, stdout: str, stderr: str) -> None:
+    def __init__(
+        self, message: str, *, args: Sequence[str], exit_code: int, stdout: str, stderr: str
+    ) -> None:
         super().__init__(message, detail=stderr)
         self.step_args = tuple(args)
         self.exit_code = exit_code
@@ -47,7 +49,13 @@ class ServiceFailed(RuntimeFailure):
     """A service ended early (``exit_code`` is set) or never became ready (None)."""
 
     def __init__(
-        self, message: str, *, exit_code: int | None, stdout: str = "", stderr: str = "", args: Sequence[str] = ()
+        self,
+        message: str,
+        *,
+        exit_code: int | None,
+        stdout: str = "",
+        stderr: str = "",
+        args: Sequence[str] = (),
     ) -> None:
         super().__init__(message, detail=stderr)
         self.exit_code = exit_code
