@@ -150,7 +150,7 @@ def await_(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The border: every error becomes an ``error:`` line, a ``hint:`` line and its exit code; no traceback."""
+    """The border: every error becomes an ``error:`` and a ``hint:`` line and its exit code; no traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         result = app(words, standalone_mode=False)

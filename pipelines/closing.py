@@ -28,15 +28,10 @@ def close(outcomes: Sequence[Outcome], *, as_json: bool, environ: Mapping[str, s
 
 def released(outcome: Outcome) -> list[str]:
     """The closing lines of one model: where it is, under which tags, and how to trace it."""
-    lines: list[str] = []
-    for delivery in outcome.receipt.deliveries if outcome.receipt else ():
-        if delivery.error is None:
-            lines.append(
-                f"released  {delivery.repository}@{delivery.digest}   tags {', '.join(delivery.tags)}"
-            )
-    if lines and outcome.receipt:
-        first = next(delivery for delivery in outcome.receipt.deliveries if delivery.error is None)
-        lines.append(f"trace it  modelport trace {first.repository}:{first.tags[0]}")
+    delivered = outcome.receipt.delivered if outcome.receipt else ()
+    lines = [f"released  {one.repository}@{one.digest}   tags {', '.join(one.tags)}" for one in delivered]
+    if delivered:
+        lines.append(f"trace it  modelport trace {delivered[0].repository}:{delivered[0].tags[0]}")
     return lines
 
 

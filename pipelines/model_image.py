@@ -15,7 +15,7 @@ from pipelines.stages.push import push
 from pipelines.stages.scan import scan
 
 if TYPE_CHECKING:
-    from pipelines.stages.push import Receipt
+    from pipelines.receipt import Receipt
 
 
 async def release(plan: Plan, run: Run) -> Receipt | None:

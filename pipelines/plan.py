@@ -104,7 +104,7 @@ def told(plan: Plan) -> str:
     gates = ["unit tests"] * (model.check.unit is not None) + ["golden cases"] * (
         model.check.golden is not None
     )
-    gates += [f"{model.check.quality.metric}"] * (model.check.quality is not None)
+    gates += [model.check.quality.metric] if model.check.quality else []
     lines = [
         f"{model.name} {plan.source.short} ({plan.source.summary()})",
         f"  build      {how(model)}",

@@ -25,7 +25,7 @@ from pipelines.state import one_run_at_a_time, state_directory
 from pipelines.values import JSON
 
 if TYPE_CHECKING:
-    from pipelines.stages.push import Receipt
+    from pipelines.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +116,15 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
         outcome.receipt = await release(plan, record)
         record.facts["status"] = "ok"
     except PipelineError as err:
-        outcome.error = err
+        outcome.error, outcome.receipt = err, getattr(err, "receipt", None)  # a push in part has one
         record.facts |= {"status": "failed", "error": error_json(err)}
         console.error(err, lambda error: session.ci.annotation(error, plan.source.root))
     except BaseException:
         record.facts["status"] = "interrupted"
         raise
     finally:
-        record.facts |= {
-            "ended": datetime.now(UTC).isoformat(),
-            "receipt": outcome.receipt and outcome.receipt.to_json(),
-        }
+        receipt = outcome.receipt.to_json() if outcome.receipt else None
+        record.facts |= {"ended": datetime.now(UTC).isoformat(), "receipt": receipt}
         record.save()
 
 
