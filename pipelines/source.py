@@ -327,5 +327,7 @@ def releasable(model: Model, source: SourceRevision) -> str | None:
     versions = [tag for tag in tags if version_of_tag(model.name, tag)]
     if any(fnmatchcase(tag, glob) for tag in versions for glob in model.release.tags):
         return None
-    where = f"branch {source.branch}" if source.branch else "no branch"
-    return f"{where} is not in release.branches ({', '.join(model.release.branches) or 'none'})"
+    if source.branch is None:
+        return "no branch is checked out, and no version tag of release.tags is on the commit"
+    branches = ", ".join(model.release.branches) or "none"
+    return f"branch {source.branch} is not in release.branches ({branches})"

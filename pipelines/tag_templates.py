@@ -65,13 +65,30 @@ def _meant(name: str) -> str:
 
 def render(template: str, values: Mapping[str, str | None]) -> str | None:
     """The tag, made to fit the OCI distribution specification; None when a value that it needs is absent."""
-    if any(not values.get(name) for name, _ in placeholders(template)):
+    used = placeholders(template)
+    if any(not values.get(name) for name, _ in used):
         return None
+    filled = {name: _fitting(values[name] or "") for name, _ in used}
+    text = _filled(template, filled)
+    if (
+        "branch" in filled and len(text) > _LONGEST
+    ):  # shorten the branch, not what tells one commit from another
+        branches = sum(name == "branch" for name, _ in used)
+        excess = -(-(len(text) - _LONGEST) // branches)
+        text = _filled(template, {**filled, "branch": filled["branch"][:-excess]})
+    return sanitise(text)
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
     text = ""
     for literal, name, spec, _ in string.Formatter().parse(template):
-        value = (values[name] or "") if name else ""
+        value = values[name] if name else ""
         text += literal + (value[: int(spec)] if spec else value)
-    return sanitise(text)
+    return text
+
+
+def _fitting(text: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9._-]+", "-", text.replace("+", "_"))
 
 
 def sanitise(text: str) -> str | None:
@@ -79,8 +96,7 @@ def sanitise(text: str) -> str | None:
 
     A "+" (SemVer's build metadata) becomes "_", as Helm has it; any other run of characters becomes one "-".
     """
-    text = re.sub(r"[^a-zA-Z0-9._-]+", "-", text.replace("+", "_"))
-    return text.lstrip(".-")[:_LONGEST].rstrip("-") or None
+    return _fitting(text).lstrip(".-")[:_LONGEST].rstrip("-") or None
 
 
 def _checked(template: str) -> str:
