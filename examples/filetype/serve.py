@@ -1,4 +1,4 @@
-"""File types over HTTP: POST /predict with a file's bytes, or {"data": "<base64>"} -> {"type": "pdf", ...}."""
+"""File types over HTTP: POST /predict with a file's bytes, or {"data": "<base64>"}."""
 
 from __future__ import annotations
 
