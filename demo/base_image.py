@@ -72,6 +72,7 @@ rm -f "$1"/etc/apt/sources.list "$1"/etc/resolv.conf "$1"/etc/hostname
 rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED
 mv "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/docker
 rm -rf "$1"/var/log/*.log "$1"/var/log/apt "$1"/var/cache/ldconfig/aux-cache "$1"/var/cache/debconf/*-old
+rm -f "$1"/var/cache/apt/*.bin
 """
 
 
