@@ -1,4 +1,4 @@
-"""From a GraphQL document to an answer: the schema, what of it is served, and errors as Dagger's SDKs read them.
+"""From a GraphQL document to an answer: the schema, what of it is served, errors as Dagger's SDKs read them.
 
 Schema-first: ``schema.graphql`` is Dagger's, the resolver tables say what of it is served.
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
 from ariadne import InterfaceType, ObjectType, make_executable_schema
 from graphql import (
@@ -32,6 +32,7 @@ from embedded_engine.masking import mask_text
 from embedded_engine.resolvers.registry import Call, Fields, Resolver
 from embedded_engine.session import Session
 
+Info: TypeAlias = "GraphQLResolveInfo[Call]"
 _PLAINTEXT = re.compile(r'plaintext\s*:\s*"((?:[^"\\\n]|\\.)*)"')
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
@@ -51,7 +52,7 @@ class ServedFields(ValidationRule):
 
     def enter_field(self, node: FieldNode, *_: object) -> None:
         """Check one field of the document."""
-        parent = self.context.get_parent_type()  # type: ignore[attr-defined]  # ValidationContext, not its ast base
+        parent = self.context.get_parent_type()
         name = f"{parent.name}.{node.name.value}" if parent else ""
         if parent and node.name.value in getattr(parent, "fields", {}) and name not in self.served:
             text = f"{name} is not supported by the embedded engine: needs Dagger's engine"
@@ -112,12 +113,12 @@ def schema_key() -> str:
 def _bound(resolver: Resolver) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(resolver):
 
-        async def resolve_async(parent: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+        async def resolve_async(parent: Any, info: Info, **arguments: Any) -> Any:
             return await resolver(info.context, parent, **_snake(arguments))
 
         return resolve_async
 
-    def resolve(parent: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+    def resolve(parent: Any, info: Info, **arguments: Any) -> Any:
         return resolver(info.context, parent, **_snake(arguments))
 
     return resolve

@@ -1,4 +1,4 @@
-"""The ``embedded-engine`` command: a session for an SDK, a program run inside one, a look at what can run here.
+"""The ``embedded-engine`` command: a session for an SDK, a program in a session, what can run here.
 
 Start-up is on the user's time, so nothing heavy is imported before the session's port has been told.
 """
@@ -77,7 +77,8 @@ def _run(options: argparse.Namespace) -> int:
 def _doctor(_: argparse.Namespace) -> int:
     from embedded_engine.doctor import report  # noqa: PLC0415
 
-    return report()
+    code: int = report()
+    return code
 
 
 def _quiet() -> bool:

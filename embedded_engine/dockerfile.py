@@ -1,6 +1,6 @@
-"""The little of a Dockerfile the engine must know before it builds: which images it stands on, what it ignores.
+"""The little of a Dockerfile the engine must know before it builds: the images it stands on, what it ignores.
 
-https://docs.docker.com/reference/dockerfile/: Buildah does the building, and reports everything else that is wrong.
+https://docs.docker.com/reference/dockerfile/: Buildah does the building, and reports all else that is wrong.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _MOUNT_FROM = re.compile(r"--mount=\S*?\bfrom=([^\s,]+)")
 
 
 def base_images(text: str, args: Mapping[str, str], target: str = "") -> tuple[str, ...]:
-    """The image references that FROM, COPY --from and RUN --mount=from name, as written but with ARGs filled in.
+    """The images that FROM, COPY --from and RUN --mount=from name, as written but with ARGs filled in.
 
-    Earlier stages, stage numbers and ``scratch`` are no images. With ``target`` only the stages up to it count.
+    Stages, stage numbers and ``scratch`` are no images. With ``target`` only the stages up to it count.
     """
     known: dict[str, str] = {}
     stages: list[str] = []
@@ -70,7 +70,7 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """(INSTRUCTION, the rest of it) in order; continued lines are joined, comments and heredoc bodies left out."""
+    """(INSTRUCTION, the rest) in order; continued lines joined, comments and heredoc bodies left out."""
     lines = iter(text.splitlines())
     escape = "\\"
     whole = ""

@@ -1,4 +1,4 @@
-"""How the engine's failures look to a client: a message in the user's words, and the payload SDKs understand."""
+"""How failures look to a client: a message in the user's words, and the payload SDKs understand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DETAIL_LINES = 15
 
 
 def for_client(error: BaseException, secrets: Iterable[str]) -> tuple[str, dict[str, Any] | None]:
-    """Message and extensions for ``error``. An error nobody foresaw is told as such; its traceback goes to stderr."""
+    """Message and extensions for ``error``. An unforeseen one is told so, its traceback on stderr."""
     masks = tuple(secrets)
     if isinstance(error, ExecFailed | ServiceError):
         return mask_text(str(error), masks), {

@@ -1,4 +1,4 @@
-"""What ran, as JSON lines for a program (``EMBEDDED_ENGINE_EVENTS``) and as short lines on stderr for people."""
+"""What ran: JSON lines for a program (``EMBEDDED_ENGINE_EVENTS``), short lines on stderr for people."""
 
 from __future__ import annotations
 

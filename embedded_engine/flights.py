@@ -31,8 +31,8 @@ class Flights(Generic[T]):
     async def join(self, key: str, run: Callable[[], Awaitable[T]]) -> T:
         """The result of the run for ``key``, begun now if there is none. Raises what the run raises.
 
-        A run that nobody waits for any more is forgotten at once and cancelled, so that the next asker begins a new
-        one and never gets the dying one's error.
+        A run that nobody waits for any more is forgotten at once and cancelled, so that the next asker begins
+        a new one and never gets the dying one's error.
         """
         flight = self.under_way.get(key)
         if flight is None:
@@ -54,7 +54,7 @@ class Flights(Generic[T]):
         with flight.scope:
             try:
                 flight.result.append(await run())
-            except Exception as error:  # noqa: BLE001  # handed to every waiter, not swallowed
+            except Exception as error:  # handed to every waiter, not swallowed
                 flight.error = error
         if not flight.result and flight.error is None:
             flight.error = RunCancelled("the operation was cancelled")

@@ -1,6 +1,6 @@
 """An image's configuration as a frozen value, read from and written to OCI's image config document.
 
-https://github.com/opencontainers/image-spec/blob/main/config.md; Healthcheck and OnBuild are Docker's additions.
+https://github.com/opencontainers/image-spec/blob/main/config.md; Healthcheck and OnBuild are Docker's.
 """
 
 from __future__ import annotations
@@ -135,11 +135,14 @@ def _healthcheck(section: dict[str, Any] | None) -> HealthcheckConfig | None:
     test = (section or {}).get("Test") or []
     if not section or not test or test[0] == "NONE":
         return None
-    times = [
-        format_ns(section.get(key) or 0) for key in ("Interval", "Timeout", "StartPeriod", "StartInterval")
-    ]
     return HealthcheckConfig(
-        tuple(test[1:]), test[0] == "CMD-SHELL", *times, retries=section.get("Retries") or 0
+        args=tuple(test[1:]),
+        shell=test[0] == "CMD-SHELL",
+        interval=format_ns(section.get("Interval") or 0),
+        timeout=format_ns(section.get("Timeout") or 0),
+        start_period=format_ns(section.get("StartPeriod") or 0),
+        start_interval=format_ns(section.get("StartInterval") or 0),
+        retries=section.get("Retries") or 0,
     )
 
 

@@ -1,7 +1,7 @@
 """An image on its way out: config and manifest as exact bytes, the same for the same container.
 
-https://github.com/opencontainers/image-spec: ``created`` and history carry one time, given by the session, so that
-neither a cold cache nor the clock changes a digest.
+https://github.com/opencontainers/image-spec: ``created`` and history carry one time, given by the session, so
+that neither a cold cache nor the clock changes a digest.
 """
 
 from __future__ import annotations
@@ -13,10 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar
 
-import anyio.to_thread
-
-from embedded_engine.entries import DirEntry
-from embedded_engine.host_import import Origin
 from embedded_engine.image_config import ImageConfig, config_section
 from embedded_engine.operations import Outcome, Work, digest_of
 from embedded_engine.runtime.port import JSON, LayerBlob, OutImage, RuntimeFailure
@@ -27,7 +23,7 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 
 
 async def image_out(work: Work, container: Container, created: int) -> OutImage:
-    """The image of ``container``: its layers made (once), its config and manifest composed. Raises RuntimeFailure."""
+    """The image of ``container``: layers made (once), config and manifest composed. Raises RuntimeFailure."""
     outcome = Outcome() if container.rootfs is None else await work.result(container.rootfs)
     if not outcome.snapshot:
         raise RuntimeFailure("no containers to export: the container has no file system yet")
@@ -76,7 +72,8 @@ def _history(config: ImageConfig, layers: int, stamp: str) -> list[JSON]:
     own = layers - sum(1 for entry in config.history if not entry.get("empty_layer"))
     if own < 0:  # the base's history does not fit its layers: leave it out rather than lie
         base, own = [], layers
-    return [*base, *({"created": stamp, "created_by": "embedded-engine"} for _ in range(own))]
+    ours: list[JSON] = [{"created": stamp, "created_by": "embedded-engine"} for _ in range(own)]
+    return [*base, *ours]
 
 
 def _encoded(document: dict[str, JSON]) -> bytes:
@@ -111,8 +108,4 @@ class ImageTarball:
         image = await image_out(work, self.container, self.created)
         async with work.scratch() as scratch, work.slot():
             await work.runtime.write_tarball(image, scratch / "image.tar")
-            trees = work.trees
-            entry: DirEntry = await anyio.to_thread.run_sync(
-                lambda: trees.read_directory(scratch, Origin("image.tar", "container"))
-            )
-        return Outcome(tree=trees.put(entry))
+            return Outcome(tree=await work.trees.ingest(scratch))

@@ -1,4 +1,4 @@
-"""The introspection answer is the same for every session of one engine version: kept on disk, served without GraphQL."""
+"""The introspection answer, the same in every session of a version: kept on disk, served without GraphQL."""
 
 from __future__ import annotations
 

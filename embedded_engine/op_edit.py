@@ -90,8 +90,8 @@ def _recipe(change: Change) -> JSON:
 def edited(container: Container, *changes: Change) -> Container:
     """The container with ``changes`` made.
 
-    Small changes right after one another share a layer; a copied directory or file begins its own, so that code
-    never shares a layer with the weights before it.
+    Small changes right after one another share a layer; a copied directory or file begins its own, so that
+    code never shares a layer with the weights before it.
     """
     last = container.rootfs
     if isinstance(last, EditRootfs) and not any(isinstance(change, CopyOf) for change in changes):

@@ -8,10 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import anyio.to_thread
-
 from embedded_engine.evaluator import gathered
-from embedded_engine.host_import import Origin
 from embedded_engine.masking import mask_bytes, mask_text
 from embedded_engine.operations import Operation, Outcome, TreeId, Work, digest_of
 from embedded_engine.runtime.port import JSON, ExecResult, ExecStep, RuntimeFailure, SetupFailure
@@ -38,7 +35,7 @@ class ExecFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Exec:
-    """``args`` run in ``container``: its file system, config, mounts, secrets and services as they were before."""
+    """``args`` run in ``container``: file system, config, mounts, secrets, services as they were before."""
 
     keep: ClassVar[bool] = True
     kind: ClassVar[str] = "exec"
@@ -145,7 +142,7 @@ class Exec:
 async def _outcome(work: Work, result: ExecResult, writable: tuple[tuple[str, Path], ...]) -> Outcome:
     mounts: list[tuple[str, TreeId]] = []
     for target, path in writable:
-        mounts.append((target, await _taken_in(work, target, path)))
+        mounts.append((target, await _taken_in(work, path)))
     return Outcome(
         snapshot=result.snapshot,
         exit_code=result.exit_code,
@@ -156,13 +153,9 @@ async def _outcome(work: Work, result: ExecResult, writable: tuple[tuple[str, Pa
     )
 
 
-async def _taken_in(work: Work, target: str, path: Path) -> TreeId:
+async def _taken_in(work: Work, path: Path) -> TreeId:
     directory = path if path.is_dir() else path.parent  # a mounted file's copy is alone in its directory
-    trees = work.trees
-    tree = await anyio.to_thread.run_sync(
-        lambda: trees.read_directory(directory, Origin(target, "container"))
-    )
-    return TreeId(tree.digest)
+    return await work.trees.ingest(directory)
 
 
 def readable_tail(output: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What an operation is: something with a digest over its inputs, run at most once, whose outcome can be stored."""
+"""What an operation is: something with a digest over its inputs, run at most once, its outcome stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def digest_of(kind: str, *parts: JSON) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an operation left behind: a file system (a snapshot or a tree), a config, outputs; outputs are masked."""
+    """What an operation left behind: a file system (snapshot or tree), a config, outputs (masked)."""
 
     snapshot: Snapshot | None = None
     tree: TreeId | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from embedded_engine.runtime.port import RuntimeFailure
@@ -13,8 +12,8 @@ _LINK_LIMIT = 40
 def inside(root: Path, path: str, *, follow: bool = True) -> Path:
     """The host path of ``path`` as a process whose root is ``root`` would find it.
 
-    Every symbolic link is read against ``root``; ``..`` stops there. With ``follow`` False the last part is left
-    as it is. The result need not exist. Raises RuntimeFailure for a circle of links.
+    Every symbolic link is read against ``root``; ``..`` stops there. With ``follow`` False the last part is
+    left as it is. The result need not exist. Raises RuntimeFailure for a circle of links.
     """
     waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     found: list[str] = []
@@ -29,7 +28,7 @@ def inside(root: Path, path: str, *, follow: bool = True) -> Path:
             links += 1
             if links > _LINK_LIMIT:
                 raise RuntimeFailure(f"{path}: too many levels of symbolic links")
-            target = os.readlink(here)
+            target = str(here.readlink())
             if target.startswith("/"):
                 found.clear()
             waiting.extend(one for one in reversed(target.split("/")) if one not in ("", "."))

@@ -1,4 +1,4 @@
-"""The values of secrets, for as long as the session lives. Nothing else in the engine holds one longer than an exec."""
+"""The values of secrets, while the session lives. Nothing else holds one for longer than an exec."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The session's HTTP face: POST /query on 127.0.0.1, the session token as basic auth user.
 
-Answers are 200 with JSON even for operations that fail: an SDK retries a 5xx or a dropped connection for 16 seconds.
+Answers are 200 with JSON even for operations that fail: an SDK retries a 5xx or a lost connection for 16 s.
 """
 
 from __future__ import annotations

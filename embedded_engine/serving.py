@@ -162,7 +162,7 @@ async def _http(application: Application, sock: socket.socket) -> AsyncIterator[
 
     config = Config(
         application, log_level="critical", access_log=False, lifespan="off", ws="none", http="h11"
-    )  # type: ignore[arg-type]  # our ASGI types are plainer
+    )
     config.load()
     server = Server(config)
     server.lifespan = config.lifespan_class(config)

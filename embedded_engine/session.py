@@ -85,7 +85,7 @@ def registry_host(address: str) -> str:
 
 
 def full_address(address: str) -> str:
-    """An image address with registry and tag spelled out, as Docker reads it: python -> docker.io/library/python:latest."""
+    """An image address spelled out as Docker reads it: python -> docker.io/library/python:latest."""
     name, at, digest = address.partition("@")
     if registry_host(name) == "docker.io" and not name.startswith("docker.io/"):
         name = f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
@@ -111,7 +111,7 @@ async def open_session(
     async with anyio.create_task_group() as tasks:
         secrets = Secrets.in_session(store, workdir)
         services = Services(Flights(tasks), events)
-        trees = Trees.open(state)
+        trees = Trees(state / "trees")
         volumes = Volumes(state / "volumes")
         evaluator = Evaluator.in_session(
             tasks,

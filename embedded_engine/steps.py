@@ -1,4 +1,4 @@
-"""From a container value to the step a runtime can run: mounts found on the host, secrets' values looked up."""
+"""From a container value to the step a runtime can run: mounts found on the host, secrets looked up."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Prepared:
 
 @contextlib.asynccontextmanager
 async def prepared(work: Work, container: Container, args: tuple[str, ...]) -> AsyncIterator[Prepared]:
-    """The step that runs ``args`` in ``container``. Its parents must have been evaluated (else they are now)."""
+    """The step that runs ``args`` in ``container``. What it stands on is evaluated if it was not."""
     async with contextlib.AsyncExitStack() as stack:
         parent = SCRATCH
         if container.rootfs is not None:

@@ -1,7 +1,7 @@
 """What the engine remembers between sessions: one SQLite file (WAL), safe for many sessions at once.
 
-A row is written in one transaction after its snapshot or tree is complete, so a crash leaves none that is half true;
-it is believed only while that snapshot or tree still exists. Rows hold no secret's value: outputs come here masked.
+A row is written in one transaction after its snapshot or tree is complete, so a crash leaves none half true;
+it is believed only while that snapshot or tree exists. Rows hold no secret's value: outputs come masked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS fact (
     kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
 """
-_SELECT = "SELECT snapshot, tree, config, exit_code, stdout, stderr, combined, mounts, data FROM operation WHERE digest = ?"
+_COLUMNS = "snapshot, tree, config, exit_code, stdout, stderr, combined, mounts, data"
+_SELECT = f"SELECT {_COLUMNS} FROM operation WHERE digest = ?"  # noqa: S608  # only our own names
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Store:
         return outcome
 
     def keep(self, operation: Operation, outcome: Outcome, seconds: float) -> None:
-        """Store an outcome that is complete. A second session's row for the same digest is as good: last one wins."""
+        """Store a complete outcome. Another session's row for this digest is as good: the last one wins."""
         now = time.time()
         row = (
             operation.digest,

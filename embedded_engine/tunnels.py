@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
-from anyio.abc import ByteStream, SocketListener, TaskGroup
+from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
 
 Reach = Callable[[], tuple[str, int]]
 _CHUNK = 64 * 1024
@@ -17,15 +17,15 @@ class Tunnels:
     """The listeners of one session, by the tunnel's digest: (local port, listener) each."""
 
     tasks: TaskGroup
-    open_ones: dict[str, list[tuple[int, SocketListener]]] = field(default_factory=dict)
+    open_ones: dict[str, list[tuple[int, Listener[SocketStream]]]] = field(default_factory=dict)
 
     async def open(self, digest: str, forwards: list[tuple[int, Reach]]) -> list[int]:
-        """Listen for every (wanted port or 0, where to) pair; the ports got, the same ones if open already."""
+        """Listen for each (wanted port or 0, where to) pair; the ports got, the same ones if open already."""
         if digest not in self.open_ones:
-            listeners: list[tuple[int, SocketListener]] = []
+            listeners: list[tuple[int, Listener[SocketStream]]] = []
             for wanted, reach in forwards:
                 listener = await _listener(wanted)
-                port = int(listener.extra(anyio.abc.SocketAttribute.local_port))
+                port = int(listener.extra(SocketAttribute.local_port))  # noqa: S610  # not Django's
                 listeners.append((port, listener))
                 self.tasks.start_soon(_serve, listener, reach)
             self.open_ones[digest] = listeners
@@ -42,12 +42,12 @@ class Tunnels:
             await self.shut(digest)
 
 
-async def _listener(port: int) -> SocketListener:
+async def _listener(port: int) -> Listener[SocketStream]:
     multi = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
     return multi.listeners[0]
 
 
-async def _serve(listener: SocketListener, reach: Reach) -> None:
+async def _serve(listener: Listener[SocketStream], reach: Reach) -> None:
     try:
         await listener.serve(lambda client: _forward(client, reach))
     except (anyio.ClosedResourceError, OSError):

@@ -1,7 +1,7 @@
 """The objects of the API as immutable values. Class names are the GraphQL type names.
 
-Every value has a ``digest``: its identity by recipe, which its opaque id is made of. Nothing here is a secret's
-value, a running process or a host path.
+Every value has a ``digest``: its identity by recipe, which its opaque id is made of. Nothing here is a
+secret's value, a running process or a host path.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A container started by need; or the host's ports (``host``), or a tunnel to another service (``target``)."""
+    """A container started by need; or the host's ports (``host``), or a tunnel to another (``target``)."""
 
     container: Container | None = None
     args: tuple[str, ...] = ()

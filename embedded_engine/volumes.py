@@ -29,7 +29,7 @@ class Volumes:
 
     @contextlib.asynccontextmanager
     async def held(self, work: Work, volume: CacheVolume) -> AsyncIterator[Path]:
-        """The volume's directory; LOCKED and PRIVATE ones are had by one exec at a time, over all sessions."""
+        """The volume's directory; LOCKED and PRIVATE ones are had by one exec at a time, in all sessions."""
         async with contextlib.AsyncExitStack() as stack:
             if volume.sharing != "SHARED":
                 await stack.enter_async_context(self.locks.setdefault(volume.digest, anyio.Lock()))
@@ -62,7 +62,7 @@ async def file_lock(file: Path) -> AsyncIterator[None]:
     """Hold an exclusive lock that other processes respect too; waiting may be cancelled."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as stream:
-        while not _try_lock(stream):
+        while not _try_lock(stream):  # noqa: ASYNC110  # another process cannot set our event
             await anyio.sleep(_POLL_S)
         yield  # closing the file releases the lock
 

@@ -49,7 +49,7 @@ def with_exec(
     return after_exec(container, operation)
 
 
-def refuse_privileges(field: str, nesting: bool, capabilities: bool) -> None:  # noqa: FBT001
+def refuse_privileges(field: str, nesting: bool, capabilities: bool) -> None:
     """Raises ApiError for arguments only Dagger's engine serves."""
     for asked, name in (
         (nesting, "experimentalPrivilegedNesting"),

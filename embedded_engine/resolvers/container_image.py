@@ -106,7 +106,7 @@ async def publish(call: Call, container: Container, *, address: str, **arguments
 
 @fields("Container.asTarball")
 async def as_tarball(call: Call, container: Container, **arguments: Any) -> File:
-    """The image as an OCI archive. Its file is written when its bytes are needed; its digest needs only the manifest."""
+    """The image as an OCI archive, written when its bytes are needed; its digest needs only the manifest."""
     _refuse("Container.asTarball", arguments)
     image = await _image(call, container)
     return File(ImageTarball(container, call.session.created, image.digest), "/image.tar")

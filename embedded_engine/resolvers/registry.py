@@ -3,11 +3,12 @@
     fields = Fields()
 
     @fields("Directory.withNewFile")
-    def with_new_file(call: Call, parent: Directory, *, path: str, contents: str, permissions: int) -> Directory: ...
+    def with_new_file(call: Call, parent: Directory, *, path: str, contents: str, ...) -> Directory: ...
 
-Arguments come in snake_case with the schema's defaults filled in; an argument that was not given and has no default
-is absent, so give it a Python default. Object arguments are id strings: ``call.session.objects.get(Directory, id)``.
-A resolver may be sync or async. A field of the schema that no table has is refused by name before anything runs.
+Arguments come in snake_case with the schema's defaults filled in; an argument that was not given and has no
+default is absent, so give it a Python default. Object arguments are id strings:
+``call.session.objects.get(Directory, id)``. A resolver may be sync or async. A field of the schema that no
+table has is refused by name before anything runs.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
-from embedded_engine.services import hostname_of, ports_of
+from embedded_engine.services import hostname_of
 from embedded_engine.values import Port, Service
 
 fields = Fields()
@@ -69,7 +69,7 @@ async def stop(call: Call, service: Service, *, kill: bool) -> str:
 
 @fields("Host.tunnel")
 def tunnel(call: Call, _: object, *, service: str, native: bool, ports: list[dict[str, Any]]) -> Service:
-    """127.0.0.1 ports that lead to the service; free ones unless a frontend is given, or the same with ``native``."""
+    """127.0.0.1 ports that lead to the service; free ones unless given, or the same with ``native``."""
     target = call.session.objects.get(Service, service)
     if target.container is None:
         raise ApiError("Host.tunnel needs a container's service")
