@@ -150,8 +150,9 @@ class Reader:
 class told:  # noqa: N801 - reads as a word at its use
     """Turns an OSError into the TreeError the user gets, with the user's own path."""
 
-    def __init__(self, shown: str) -> None:
+    def __init__(self, shown: str, doing: str = "stat") -> None:
         self._shown = shown
+        self._doing = doing
 
     def __enter__(self) -> None:
         """Nothing to set up."""
@@ -159,7 +160,7 @@ class told:  # noqa: N801 - reads as a word at its use
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
             reason = os.strerror(error.errno or 0).lower()
-            raise TreeError(f"stat {self._shown}: {reason}") from error
+            raise TreeError(f"{self._doing} {self._shown}: {reason}") from error
 
 
 def _awaited(children: dict[str, Entry | Future[FileEntry]]) -> dict[str, Entry]:

@@ -13,6 +13,7 @@ import anyio
 from embedded_engine.evaluator import Evaluator
 from embedded_engine.events import Events, to_stderr
 from embedded_engine.flights import Flights
+from embedded_engine.host_files import HostFiles
 from embedded_engine.objects import Objects
 from embedded_engine.op_image import From
 from embedded_engine.runtime.port import Login, Runtime
@@ -42,6 +43,7 @@ class Session:
     store: Store
     runtime: Runtime
     trees: Trees
+    host: HostFiles
     secrets: Secrets
     evaluator: Evaluator
     tunnels: Tunnels
@@ -132,6 +134,7 @@ async def open_session(
                 store=store,
                 runtime=runtime,
                 trees=trees,
+                host=HostFiles(workdir, trees),
                 secrets=secrets,
                 evaluator=evaluator,
                 tunnels=tunnels,

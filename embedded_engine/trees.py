@@ -53,8 +53,15 @@ class Trees:
         self.index = TreeIndex.open(root / "index.sqlite")
         self._loaded: dict[str, DirEntry] = {}
         self._stored: set[str] = set()
+        self.derived: dict[str, TreeId] = {}
+        """The trees that operations of this session ended in, by the operation's digest."""
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
+
+    @classmethod
+    def open(cls, state: Path) -> Trees:
+        """The store in the engine's state directory."""
+        return cls(state / "trees")
 
     def close(self) -> None:
         """Give everything back; the content stays. Twice is fine."""
