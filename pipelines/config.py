@@ -125,7 +125,7 @@ def load(file: Path, environ: Mapping[str, str] | None = None) -> Model:
         if key in data:
             raise ConfigError(f'unknown key "{key}"', place=document.place((key,)), hint="remove it")
     directory = file.parent
-    values: dict[str, Any] = {"name": _default_name(directory), **data, "directory": directory, "file": file}
+    values: dict[str, Any] = {"name": default_name(directory), **data, "directory": directory, "file": file}
     context = {"directory": directory, "root": repository_root(directory)}
     try:
         model = Model.model_validate(values, context=context)
@@ -151,7 +151,8 @@ def _with_environment(model: Model, environ: Mapping[str, str]) -> Model:
     return model.model_copy(update=changes) if changes else model
 
 
-def _default_name(directory: Path) -> str:
+def default_name(directory: Path) -> str:
+    """The name of a model that gives none: its directory's, as a repository's name may be."""
     return re.sub(r"[^a-z0-9._-]+", "-", directory.name.lower()).strip("._-")
 
 

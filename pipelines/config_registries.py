@@ -119,8 +119,8 @@ def registries_from(environ: Mapping[str, str]) -> tuple[RegistryTarget, ...] | 
     Raises:
         ConfigError: an address is wrong.
     """
-    text = environ.get(REGISTRY_VARIABLE)
-    if text is None:
+    text = environ.get(REGISTRY_VARIABLE, "")
+    if not text.strip():  # a CI system gives a variable that nobody has set as empty text
         return None
     references = {
         key: SecretRef(f"env://{name}")

@@ -271,7 +271,7 @@ def test_the_environment_takes_the_place_of_the_file(write: Write) -> None:
     assert model.registries[0].password.resolve(environ) == "hunter2"
     assert model.tools.image == "mirror.example/python:3.11"
     assert "hunter2" not in repr(model)
-    assert load(file, {"MODELPORT_REGISTRY": ""}).registries == (), "empty: to the local layout only"
+    assert load(file, {"MODELPORT_REGISTRY": ""}) == load(file, {}), "what CI makes of a variable nobody set"
     wrong = refused(file, {"MODELPORT_REGISTRY": "https://a.example"})
     assert wrong.message.startswith("MODELPORT_REGISTRY: the address is written without a scheme")
 
