@@ -33,6 +33,8 @@ class PipelineError(Exception):
         self.place = place
         self.detail = detail
         """More lines to show above the error: the end of a failing step's log, a difference."""
+        self.report: object = None
+        """What the stage had found out by then; the record keeps it as it keeps that of a success."""
 
 
 class UsageError(PipelineError):

@@ -108,6 +108,8 @@ class Run:
             stage.status = "ok" if stage.status == "running" else stage.status
         except PipelineError as err:
             stage.status, stage.error = "failed", error_json(err)
+            if isinstance(err.report, Report):
+                stage.summary, stage.result = err.report.summary(), err.report.to_json()
             raise
         except BaseException:
             stage.status = "interrupted"

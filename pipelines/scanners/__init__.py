@@ -1,0 +1,1 @@
+"""The scanners: one port (``port``), one file for each."""

@@ -1,0 +1,100 @@
+"""What the image's model files would run when they are loaded; none is (``in_engine/model_files.py``)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.config_scan import ModelFiles as Policy
+from pipelines.config_scan import ScanPolicy
+from pipelines.scanners.paths import matches
+from pipelines.scanners.port import Finding, ImageView, ScannerName, ScannerResult
+
+SAFE = frozenset({"safetensors", "onnx", "numpy", "GGUF", "TensorFlow Lite"})
+"""Formats that hold numbers and graphs, and no code."""
+MAY_HOLD_CODE = frozenset({"HDF5", "Keras"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Follows pickles in the tools container, and judges the names here, outside of the cache."""
+
+    name: ScannerName = field(default="model_files", init=False)
+
+    async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
+        """Callables outside of the allow-list are ``critical``; what can't be followed is ``high``."""
+        return result_of(await image.run("model_files"), policy.model_files)
+
+
+def result_of(told: dict[str, Any], policy: Policy) -> ScannerResult:  # Any: JSON of our own program
+    """The program's answer as a result."""
+    judged = [file for file in told["files"] if not matches(file["path"], policy.ignore)]
+    problems = told["problems"]
+    return ScannerResult(
+        "model_files",
+        audited=not problems,
+        reason=f"not read: {'; '.join(problems[:3])}" if problems else "",
+        findings=tuple(finding for file in judged for finding in _findings(file, policy)),
+        looked_at=told["looked_at"],
+        data="allow-list of this version",
+        note=_note(judged),
+    )
+
+
+def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
+    path = file["path"]
+    for call in file["calls"]:
+        name = f"{call['module']}.{call['name']}"
+        if not _allowed(call["module"], call["name"], policy.allow):
+            inside = f" in {call['inside']}" if call["inside"] else ""
+            yield Finding(
+                scanner="model_files",
+                id=name,
+                severity="critical",
+                subject=path,
+                title=f"loading it would call {name}{inside}",
+                where=path,
+                hint=f"don't load this file; if {name} is your own code: scan: model_files: allow: [{name}]",
+            )
+    for reason in file["unread"]:
+        yield Finding(
+            scanner="model_files",
+            id="unreadable",
+            severity="high",
+            subject=path,
+            title=reason,
+            where=path,
+            hint="save the model again, as safetensors or ONNX if it can be; or waive `unreadable` for it",
+        )
+    if file["format"] in MAY_HOLD_CODE:
+        yield Finding(
+            scanner="model_files",
+            id="may-hold-code",
+            severity="medium",
+            subject=path,
+            title=f"{file['format']} can hold code (Lambda layers), which is not looked for yet",
+            where=path,
+            hint="save the weights as safetensors, or the model as ONNX",
+        )
+
+
+def _allowed(module: str, name: str, allow: tuple[str, ...]) -> bool:
+    """``module.*`` allows what that module and those below it define; a dotted name may be anything."""
+    packages = [one[:-2] for one in allow if one.endswith(".*")]
+    below = any(module == package or module.startswith(f"{package}.") for package in packages)
+    return f"{module}.{name}" in allow or (below and "." not in name)
+
+
+def _note(files: list[dict[str, Any]]) -> str:
+    """How many model files there are and in which kind of format; libraries' own test data is not counted."""
+    known = [file for file in files if file["format"]]
+    models = [file for file in known if "/tests/" not in file["path"] and "/test/" not in file["path"]]
+    if not models:
+        return "no model file known by its format"
+    formats = Counter(file["format"] for file in models)
+    number = f"{len(models)} file{'s' if len(models) > 1 else ''}"
+    if set(formats) <= SAFE:
+        return f"{number}, safe format"
+    return f"{number}: " + ", ".join(f"{count} {name}" for name, count in sorted(formats.items()))

@@ -1,0 +1,120 @@
+"""The built image as the scanners see it: mounted read-only into the tools container, never run itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import anyio
+import dagger
+from dagger import dag
+
+from pipelines.config import Model, PythonBuild
+from pipelines.scanners.contents import Contents
+from pipelines.scanners.port import CouldNotLookError
+from pipelines.stages.engine_errors import first_line, tail
+from pipelines.values import JSON
+
+PROGRAMS = (
+    "allowed_calls",
+    "apt_updates",
+    "bounded",
+    "collect",
+    "find_secrets",
+    "formats",
+    "model_files",
+    "pickle_walk",
+    "rootfs",
+    "secret_rules",
+)
+PROGRAM_LIMIT_S = 900.0
+"""No scan of an image takes longer; one that does has not looked."""
+
+
+@cache
+def _program_text(name: str) -> str:
+    return (Path(__file__).parent.parent / "in_engine" / f"{name}.py").read_text("utf-8")
+
+
+class EngineView:
+    """``ImageView`` over dagger-io. A program is one exec: an unchanged image is answered from the cache."""
+
+    def __init__(self, image: dagger.Container, model: Model) -> None:
+        self._image = image
+        self._model = model
+
+    def _tools(self) -> dagger.Container:
+        programs = dag.directory()
+        for name in PROGRAMS:
+            programs = programs.with_new_file(f"pipelines/in_engine/{name}.py", _program_text(name))
+        return (
+            dag.container()
+            .from_(self._model.tools.image)
+            .with_mounted_directory("/modelport", programs, read_only=True)
+            .with_mounted_directory("/image", self._image.rootfs(), read_only=True)
+            .with_workdir("/modelport")
+        )
+
+    async def run(
+        self, program: str, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> dict[str, JSON]:
+        """Run one program over the image. Raises CouldNotLookError when it ends without an answer."""
+        tools = self._tools()
+        for name, value in (env or {}).items():
+            tools = tools.with_env_variable(name, value)
+        command = ["python3", "-B", "-m", f"pipelines.in_engine.{program}", "/image", *arguments]
+        try:
+            with anyio.fail_after(PROGRAM_LIMIT_S):
+                return answer_of(await tools.with_exec(command).stdout())
+        except dagger.ExecError as err:
+            # It ends with 1 when it did not see everything, so that no engine keeps the answer: still one.
+            if err.exit_code == 1 and err.stdout.startswith("{"):
+                return answer_of(err.stdout)
+            raise CouldNotLookError(
+                f"{program} failed: {tail(err.stderr, 1) or f'exit code {err.exit_code}'}"
+            ) from err
+        except TimeoutError as err:
+            raise CouldNotLookError(f"{program} took more than {PROGRAM_LIMIT_S:.0f} seconds") from err
+        except dagger.QueryError as err:
+            raise CouldNotLookError(f"{program}: {first_line(err)}") from err
+
+    async def contents(self) -> Contents:
+        """What is in the image: the same exec for whoever asks, so an engine runs it once."""
+        return Contents.parse(await self.run("collect", *weight_globs(self._model)))
+
+    async def environment(self) -> dict[str, str]:
+        """The image's environment variables; one question for each name and value, asked at once."""
+        found: dict[str, str] = {}
+
+        async def ask(variable: dagger.EnvVariable) -> None:
+            found[await variable.name()] = await variable.value()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                for variable in await self._image.env_variables():
+                    tasks.start_soon(ask, variable)
+        except* dagger.QueryError as errors:
+            raise CouldNotLookError(
+                f"the image's environment: {first_line(errors.exceptions[0])}"
+            ) from errors
+        return dict(sorted(found.items()))
+
+
+def weight_globs(model: Model) -> tuple[str, ...]:
+    """The weight files that the model's configuration names, beyond those known by their suffix."""
+    if not isinstance(model.build, PythonBuild):
+        return ()
+    return tuple(sorted({name for weights in model.build.weights for name in weights.sha256}))
+
+
+def answer_of(text: str) -> dict[str, JSON]:
+    """The one line of JSON that a program prints. Raises CouldNotLookError when it is none."""
+    try:
+        answer = json.loads(text)
+    except ValueError as err:
+        raise CouldNotLookError(f"the scan's answer is no JSON: {text.strip()[:80]!r}") from err
+    if not isinstance(answer, dict):
+        raise CouldNotLookError("the scan's answer is no JSON object")
+    return answer
