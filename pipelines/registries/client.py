@@ -72,7 +72,7 @@ class RepositoryClient:
         try:
             await self._connection.retrying(attempt)
         except BaseException:
-            path.unlink(missing_ok=True)  # noqa: ASYNC240  instant, and it must happen when cancelled too
+            path.unlink(missing_ok=True)
             raise
 
     async def upload_blob(self, blob: Descriptor, path: Path) -> int:

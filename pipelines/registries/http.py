@@ -72,10 +72,14 @@ class Answer:
 class TryAgain(Exception):
     """An attempt failed in a way that may pass. Only inside this package: ``retrying`` raises ``error``."""
 
-    def __init__(self, error: RegistryError, asked_s: float | None = None) -> None:
+    def __init__(
+        self, error: RegistryError, *, asked_s: float | None = None, attempts: int | None = None
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.asked_s = asked_s
+        self.attempts = attempts
+        """Fewer than usual, where another attempt hardly helps."""
 
 
 class Connection:
@@ -108,7 +112,7 @@ class Connection:
                 return await attempt()
             except TryAgain as err:
                 wait_s = self._retries.wait_s(count, err.asked_s)
-                if wait_s is None:
+                if wait_s is None or count == err.attempts:
                     raise err.error from err
                 await anyio.sleep(wait_s)
 
@@ -130,7 +134,10 @@ class Connection:
                 await response.aclose()
         except httpx.HTTPError as err:
             error = connection_error(self._host_of(err), err)
-            raise (TryAgain(error) if is_worth_retrying(err) else error) from err
+            if not is_worth_retrying(err):
+                raise error from err
+            # Nobody there: a wrong address far more often than a registry that starts. Say so soon.
+            raise TryAgain(error, attempts=3 if isinstance(err, httpx.ConnectError) else None) from err
 
     def url(self, target: str) -> httpx.URL:
         """``target`` from the registry's root. One behind a TLS proxy may say http of itself: put right."""
@@ -178,7 +185,7 @@ class Connection:
         body = await self._read(response, ANSWER_LIMIT) if method != "HEAD" else b""
         error = refusal(self.repository, method, response.status_code, body)
         if response.status_code in _RETRIED or response.status_code in (500, 502, 503, 504):
-            return TryAgain(error, retry_after_s(response.headers.get("Retry-After", "")))
+            return TryAgain(error, asked_s=retry_after_s(response.headers.get("Retry-After", "")))
         return error
 
     async def _read(self, response: httpx.Response, limit: int) -> bytes:

@@ -153,7 +153,8 @@ class _Push:
 
     async def _send(self, blob: Descriptor) -> None:
         path = self.release.layout.path(blob.digest)
-        self.progress.uploaded += await self.registry.put_blob(blob, path)
+        sent = await self.registry.put_blob(blob, path)
+        self.progress.uploaded += sent  # not in one expression with the await: others add to it meanwhile
 
     async def _is_free_or_ours(self, tag: str) -> bool:
         """True: the immutable ``tag`` names our digest already. False: it is free. Raises TagRefused."""
