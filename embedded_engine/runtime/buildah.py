@@ -1,0 +1,224 @@
+"""One command in a container: `buildah run` between `from` and `commit`, with nothing of ours left in the layer."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import anyio.to_thread
+
+from embedded_engine.paths import inside
+from embedded_engine.runtime.edits import apply_edits, owner_ids
+from embedded_engine.runtime.host_settings import TARGET, HostSettings
+from embedded_engine.runtime.logins import private_directory
+from embedded_engine.runtime.outcome import ending, without_noise
+from embedded_engine.runtime.port import (
+    Edit,
+    ExecResult,
+    ExecStep,
+    Mount,
+    RuntimeFailure,
+    SetupFailure,
+    Snapshot,
+    Write,
+)
+from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.residue import Residue
+from embedded_engine.runtime.working import Working
+
+HOSTNAME = (
+    "dagger"  # as in Dagger's engine; a name of its own for each container would end up in what it makes
+)
+CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Runs a tool in a PID namespace of its own: when its first process dies, the kernel kills all that came of it.
+
+Neither isolation does that: with `oci` the container goes on after Buildah is killed, with `chroot` a daemonised child
+does. --pdeathsig ends it too when this process is killed. Costs 5 ms.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How commands are isolated, as probed."""
+
+    kind: str = "oci"  # or chroot
+    network: str = "host"  # or private
+    runtime: str = "runc"
+
+    def args(self) -> list[str]:
+        """Buildah's options for it; chroot knows the host's network only."""
+        if self.kind == "chroot":
+            return ["--isolation=chroot"]
+        return ["--isolation=oci", f"--runtime={self.runtime}", f"--network={self.network}"]
+
+
+@dataclass(slots=True)
+class Executor:
+    """Runs steps and edits."""
+
+    runner: Runner
+    working: Working
+    temp: Path
+    serial: Iterator[int] = field(default_factory=itertools.count)
+
+    async def edit(self, parent: Snapshot, edits: Sequence[Edit]) -> Snapshot:
+        """Apply ``edits`` as one layer. Raises RuntimeFailure."""
+        async with self.working.container(parent) as (name, root):
+            await anyio.to_thread.run_sync(apply_edits, root, edits)
+            return await self.working.commit(name)
+
+    async def execute(
+        self, step: ExecStep, keep: Callable[[int], bool], isolation: Isolation, settings: HostSettings
+    ) -> ExecResult:
+        """Run ``step``; commit if ``keep`` says so. Raises SetupFailure or RuntimeFailure."""
+        async with self.working.container(step.parent) as (name, root):
+            with private_directory(self.temp) as private:
+                volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
+                residue = Residue.before(root, mount_points(step, volumes), step.workdir)
+                argv = run_argv(step, name, isolation, settings, volumes)
+                stdin = read_redirect(step, root) if step.redirect_stdin else step.stdin
+                finished = await self.runner.run([*CONTAINED, *argv], stdin=stdin, check=False)
+            ended = ending(finished)
+            await anyio.to_thread.run_sync(write_redirects, step, root, finished.stdout, ended.stderr)
+            snapshot = None
+            if keep(ended.exit_code):
+                await anyio.to_thread.run_sync(residue.clear)
+                snapshot = await self.working.commit(name)
+        combined = without_noise(finished.combined, ended.noise)
+        return ExecResult(ended.exit_code, finished.stdout, ended.stderr, combined, snapshot)
+
+
+def run_argv(
+    step: ExecStep,
+    container: str,
+    isolation: Isolation,
+    settings: HostSettings,
+    volumes: Iterable[tuple[Path, str, bool]],
+) -> list[str]:
+    """The ``buildah run`` command line for ``step``. Secrets' values are not in it."""
+    own = {name for name, _ in step.env} | {name for name, _ in step.secret_env}
+    env = [*((name, value) for name, value in settings.env if name not in own), *step.env]
+    options = [f"--env={name}={value}" for name, value in env]
+    options += [volume_arg(*volume) for volume in volumes]
+    options += [tmpfs_arg(mount) for mount in step.mounts if mount.kind == "tmpfs"]
+    if step.user:
+        options.append(f"--user={step.user}")
+    args = step.args if not step.secret_env else ("/bin/sh", "-c", _WITH_SECRETS, step.args[0], *step.args)
+    fixed = ["--no-hosts", f"--hostname={HOSTNAME}", f"--workingdir={step.workdir or '/'}"]
+    return ["buildah", "run", *isolation.args(), *fixed, *options, container, "--", *args]
+
+
+_SECRETS_TARGET = "/run/.engine-secrets"
+_WITH_SECRETS = f'. {_SECRETS_TARGET}; exec "$@"'
+
+
+def volume_arg(source: Path, target: str, read_only: bool) -> str:  # one of a triple
+    """The option that binds a host path."""
+    mode = "ro" if read_only else "rw"
+    if ":" in f"{source}{target}":  # --volume splits at colons, --mount at commas
+        return f"--mount=type=bind,source={source},target={target},{mode}"
+    return f"--volume={source}:{target}:{mode}"
+
+
+def tmpfs_arg(mount: Mount) -> str:
+    """The option for an empty directory in memory."""
+    size = f",tmpfs-size={mount.size}" if mount.size else ""
+    return f"--mount=type=tmpfs,destination={mount.target}{size},tmpfs-mode=1777"
+
+
+def prepare(
+    step: ExecStep, root: Path, private: Path, settings: HostSettings
+) -> list[tuple[Path, str, bool]]:
+    """Write what is mounted for this run only, check what must be there; the bind mounts as (host, target, read-only)."""
+    for redirect in (step.redirect_stdout, step.redirect_stderr):
+        if redirect and not located(step, root, redirect).parent.is_dir():
+            raise SetupFailure(f"redirect to {redirect}: its directory does not exist")
+    hosts = private / "hosts"
+    hosts.write_text(hosts_text(step.hosts))
+    hosts.chmod(0o644)
+    volumes = [(hosts, "/etc/hosts", True), *((source, target, True) for source, target in settings.mounts())]
+    for mount in step.mounts:
+        if mount.kind == "bind" and mount.source is not None:
+            if mount.owner:
+                os.chown(mount.source, *_owner(root, mount.owner))
+            volumes.append((mount.source, mount.target, mount.read_only))
+    for number, secret in enumerate(step.secret_files):
+        file = _private_file(private / f"secret-{number}", secret.value, secret.mode)
+        os.chown(file, *_owner(root, secret.owner))
+        volumes.append((file, secret.target, True))
+    if step.secret_env:
+        if not inside(root, "/bin/sh").exists():
+            raise SetupFailure(
+                "secret variables need /bin/sh in the image; mount the secret as a file instead"
+            )
+        file = _private_file(private / "variables", secret_variables(step.secret_env), 0o444)
+        volumes.append((file, _SECRETS_TARGET, True))
+    return volumes
+
+
+def secret_variables(variables: Iterable[tuple[str, str]]) -> bytes:
+    """A shell text that sets the variables. An argument would show in the process list, and Buildah 1.28 hands
+    no variable of its own on; this file is in memory and its mount is gone when the command is."""
+    quoted = (f"export {name}='" + value.replace("'", "'\\''") + "'\n" for name, value in variables)
+    return "".join(quoted).encode("utf-8", "surrogateescape")
+
+
+def _private_file(file: Path, data: bytes, mode: int) -> Path:
+    file.touch(mode=0o600)
+    file.write_bytes(data)
+    file.chmod(mode)
+    return file
+
+
+def _owner(root: Path, owner: str) -> tuple[int, int]:
+    try:
+        return owner_ids(root, owner)
+    except SetupFailure:
+        raise
+    except RuntimeFailure as failure:
+        raise SetupFailure(str(failure)) from failure
+
+
+def hosts_text(hosts: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """/etc/hosts of an exec."""
+    lines = [f"127.0.0.1\tlocalhost {HOSTNAME}", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    lines += [f"{address}\t{' '.join(names)}" for address, names in hosts]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def mount_points(step: ExecStep, volumes: Iterable[tuple[Path, str, bool]]) -> list[str]:
+    """Every path something is mounted at."""
+    return [TARGET, *(target for _, target, _ in volumes), *(mount.target for mount in step.mounts)]
+
+
+def located(step: ExecStep, root: Path, path: str) -> Path:
+    """The host path of a redirect: in a bind mount of the step if it lies in one, else in the root."""
+    whole = str(PurePosixPath(step.workdir or "/") / path)
+    for mount in sorted(step.mounts, key=lambda one: -len(one.target)):
+        if mount.kind == "bind" and mount.source and PurePosixPath(whole).is_relative_to(mount.target):
+            return inside(mount.source, str(PurePosixPath(whole).relative_to(mount.target)))
+    return inside(root, whole)
+
+
+def read_redirect(step: ExecStep, root: Path) -> bytes:
+    """The stdin of a step that takes it from a file. Raises SetupFailure."""
+    try:
+        return located(step, root, step.redirect_stdin).read_bytes()
+    except OSError as error:
+        raise SetupFailure(f"redirect from {step.redirect_stdin}: {error.strerror}") from error
+
+
+def write_redirects(step: ExecStep, root: Path, stdout: bytes, stderr: bytes) -> None:
+    """The files a step's outputs are also written to."""
+    for redirect, data in ((step.redirect_stdout, stdout), (step.redirect_stderr, stderr)):
+        if not redirect:
+            continue
+        whole = str(PurePosixPath(step.workdir or "/") / redirect)
+        path = located(step, root, redirect)
+        if path.is_relative_to(root):
+            apply_edits(root, [Write(whole, data)])
+        else:
+            path.write_bytes(data)

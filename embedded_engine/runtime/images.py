@@ -1,0 +1,190 @@
+"""Images in: a tag's digest, an image's layers, an archive. Skopeo does the talking.
+
+An image is fetched into the engine's own blob directory first, so its layers leave again exactly as they came (same
+compressed bytes, same digests), and only then into containers-storage. There it is stored *bare*: without its
+config, which the engine keeps itself. A bare image's id follows from its layers alone, and nothing of the
+image's own settings (VOLUME, ENTRYPOINT, ENV) can act on an exec behind the engine's back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from embedded_engine.runtime import oci
+from embedded_engine.runtime.logins import auth_file, host_of, is_loopback, private_directory
+from embedded_engine.runtime.port import Facts, Login, PulledImage, RuntimeFailure, Snapshot
+from embedded_engine.runtime.process import CommandFailed, Runner
+from embedded_engine.runtime.state import State
+
+LAYER_FACT = "layer"
+_GONE = ("manifest unknown", "not found", "name unknown", "repository name not known")
+_DENIED = ("unauthorized", "authentication required", "denied")
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Fetches images. ``insecure_policy``: the machine has no signature policy, so none is asked for."""
+
+    state: State
+    runner: Runner
+    facts: Facts
+    insecure_policy: bool = False
+
+    async def resolve(self, address: str, login: Login | None) -> str:
+        """The digest a tag names now: one request. Raises RuntimeFailure."""
+        name, at, digest = address.partition("@")
+        if at:
+            return digest
+        async with self._authentication(name, login) as auth:
+            try:
+                finished = await self.runner.run(resolve_argv(name, auth))
+            except CommandFailed as failure:
+                raise told(failure, address) from failure
+        return oci.digest_of(finished.stdout)
+
+    async def pull(self, address: str, digest: str, platform: str, login: Login | None) -> PulledImage:
+        """Bring an image's blobs, then its file system. Raises RuntimeFailure."""
+        source = f"docker://{untagged(address)}@{digest}"
+        async with self._authentication(address, login) as auth:
+            try:
+                return await self._take(source, platform_args(platform), auth)
+            except CommandFailed as failure:
+                raise told(failure, address) from failure
+
+    async def import_archive(self, path: Path, tag: str) -> PulledImage:
+        """Take an archive in: OCI if it has an index.json, else Docker's. Raises RuntimeFailure."""
+        kind = await anyio.to_thread.run_sync(archive_kind, path)
+        # Skopeo splits the reference at ":", so the archive is reached through a name without one
+        with tempfile.TemporaryDirectory(dir=self.state.temp) as directory:
+            link = Path(directory) / "archive.tar"
+            link.symlink_to(path)
+            try:
+                return await self._take(f"{kind}:{link}{':' + tag if tag else ''}", [], [])
+            except CommandFailed as failure:
+                raise RuntimeFailure(f"{path.name}: {failure}", detail=failure.detail) from failure
+
+    async def name(self, config: bytes, diff_ids: Sequence[str], name: str) -> None:
+        """Store an image with its whole config under ``name``: what a Dockerfile's FROM finds. Layers must be there."""
+        await self.store(config, oci.raw_layers(diff_ids), f"containers-storage:{name}")
+
+    async def bare(self, platform: Mapping[str, Any], diff_ids: Sequence[str]) -> Snapshot:
+        """The bare image of layers that storage already has."""
+        config = oci.bare_config(platform, diff_ids)
+        snapshot = Snapshot(oci.digest_of(config).removeprefix("sha256:"))
+        if snapshot not in self.state.present():
+            await self.store(config, oci.raw_layers(diff_ids), f"containers-storage:@{snapshot}")
+        return snapshot
+
+    async def store(self, config: bytes, layers: Sequence[Mapping[str, Any]], destination: str) -> None:
+        """Put an image made of these parts into containers-storage; blobs that storage lacks are read from ours."""
+        manifest = oci.manifest_for(config, layers)
+        for blob in (config, manifest):
+            oci.put_blob(self.state.blobs, blob)
+        with tempfile.TemporaryDirectory(dir=self.state.temp) as directory:
+            oci.write_layout(Path(directory), manifest)
+            argv = self._skopeo(
+                "--src-shared-blob-dir", str(self.state.blobs), f"oci:{directory}", destination
+            )
+            await self.runner.run(argv)
+
+    async def _take(self, source: str, platform: Sequence[str], options: Sequence[str]) -> PulledImage:
+        with tempfile.TemporaryDirectory(dir=self.state.temp) as directory:
+            shared = ["--dest-shared-blob-dir", str(self.state.blobs)]
+            await self.runner.run(
+                self._skopeo(*options, *shared, source, f"oci:{directory}", before=platform)
+            )
+            manifest = self._json(oci.layout_manifest(Path(directory)))
+        config = self._json(manifest["config"]["digest"])
+        return await self._stored(config, manifest["layers"])
+
+    async def _stored(self, config: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> PulledImage:
+        diff_ids = config["rootfs"]["diff_ids"]
+        if len(diff_ids) != len(layers):
+            raise RuntimeFailure("the image's config and manifest name different numbers of layers")
+        bare = oci.bare_config(config, diff_ids)
+        snapshot = Snapshot(oci.digest_of(bare).removeprefix("sha256:"))
+        if snapshot not in self.state.present():
+            await self.store(bare, layers, f"containers-storage:@{snapshot}")
+        for diff_id, layer in zip(diff_ids, layers, strict=True):
+            known = {name: layer[name] for name in ("digest", "size", "mediaType")}
+            self.facts.remember(LAYER_FACT, diff_id, {"diff_id": diff_id, **known})
+        return PulledImage(snapshot, dict(config))
+
+    def _json(self, digest: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.state.blob(digest).read_bytes())
+        return document
+
+    def _skopeo(self, *args: str, before: Sequence[str] = ()) -> list[str]:
+        policy = ["--insecure-policy"] if self.insecure_policy else []
+        return ["skopeo", *policy, *before, "copy", "--quiet", *args]
+
+    @contextlib.asynccontextmanager
+    async def _authentication(self, address: str, login: Login | None) -> AsyncIterator[list[str]]:
+        """The options for the source registry. Without a login the user's own auth files are used, as always."""
+        host = host_of(address)
+        plain = ["--src-tls-verify=false"] if is_loopback(host) else []
+        if login is None:
+            yield plain
+            return
+        with private_directory(self.state.temp) as directory:
+            yield [*plain, "--src-authfile", str(auth_file(directory, host, login))]
+
+
+def resolve_argv(address: str, copy_options: Sequence[str]) -> list[str]:
+    """The command that prints the manifest ``address`` names."""
+    options = [option.replace("--src-", "--") for option in copy_options]
+    return ["skopeo", "inspect", "--raw", "--no-tags", *options, f"docker://{address}"]
+
+
+def platform_args(platform: str) -> list[str]:
+    """Skopeo's global options that choose one platform of an index."""
+    system, _, rest = platform.partition("/")
+    architecture, _, variant = rest.partition("/")
+    chosen = (("--override-os", system), ("--override-arch", architecture), ("--override-variant", variant))
+    return [text for option, value in chosen if value for text in (option, value)]
+
+
+def untagged(address: str) -> str:
+    """``address`` without tag and digest."""
+    name = address.partition("@")[0]
+    path, colon, tag = name.rpartition(":")
+    return path if colon and "/" not in tag else name
+
+
+def archive_kind(path: Path) -> str:
+    """Skopeo's transport for a tar file. Raises RuntimeFailure if it is no image archive."""
+    import tarfile  # noqa: PLC0415  # only archives need it
+
+    try:
+        with tarfile.open(path) as archive:
+            names = {member.name.removeprefix("./") for member in archive}
+    except (tarfile.TarError, OSError) as error:
+        raise RuntimeFailure(f"{path.name} is not an image archive: {error}") from error
+    if "index.json" in names:
+        return "oci-archive"
+    if "manifest.json" in names:
+        return "docker-archive"
+    raise RuntimeFailure(
+        f"{path.name} is not an image archive: neither index.json nor manifest.json is in it"
+    )
+
+
+def told(failure: CommandFailed, address: str) -> RuntimeFailure:
+    """What a registry's refusal means for ``address``, in the words users know from Docker."""
+    text = failure.detail.lower()
+    if any(mark in text for mark in _DENIED):
+        message = f"{address}: access denied, or the repository does not exist: {failure}"
+    elif any(mark in text for mark in _GONE):
+        message = f"{address}: not found: {failure}"
+    else:
+        message = f"{address}: {failure}"
+    return RuntimeFailure(message, detail=failure.detail)

@@ -1,0 +1,163 @@
+"""The runtime: Buildah, Podman and Skopeo as one value that answers the port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from embedded_engine.runtime.archive import Outlet
+from embedded_engine.runtime.buildah import Executor, Isolation
+from embedded_engine.runtime.garbage import Garbage
+from embedded_engine.runtime.host_settings import HostSettings, host_settings
+from embedded_engine.runtime.images import Images
+from embedded_engine.runtime.layers import Layers
+from embedded_engine.runtime.port import (
+    Edit,
+    ExecResult,
+    ExecStep,
+    Facts,
+    LayerBlob,
+    Login,
+    OutImage,
+    PulledImage,
+    Snapshot,
+)
+from embedded_engine.runtime.probe import Probe
+from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.state import State, open_state, policy_needed, tool_environ
+from embedded_engine.runtime.views import Views
+from embedded_engine.runtime.working import Working
+
+
+@dataclass(slots=True)
+class ContainerRuntime:
+    """Implements port.Runtime. Made by ``open_runtime``; starts no process until it is asked for something."""
+
+    state: State
+    environ: Mapping[str, str]
+    runner: Runner
+    images: Images
+    executor: Executor
+    layering: Layers
+    outlet: Outlet
+    views: Views
+    probe: Probe
+    garbage: Garbage
+    _ready: anyio.Lock = field(default_factory=anyio.Lock)
+    _isolation: Isolation | None = None
+    _settings: HostSettings | None = None
+
+    async def resolve(self, address: str, login: Login | None) -> str:
+        """See port.Runtime."""
+        return await self.images.resolve(address, login)
+
+    async def pull(self, address: str, digest: str, platform: str, login: Login | None) -> PulledImage:
+        """See port.Runtime."""
+        await self._prepared()
+        return await self.images.pull(address, digest, platform, login)
+
+    async def import_archive(self, path: Path, tag: str) -> PulledImage:
+        """See port.Runtime."""
+        await self._prepared()
+        return await self.images.import_archive(path, tag)
+
+    def present(self) -> frozenset[Snapshot]:
+        """See port.Runtime."""
+        return self.state.present()
+
+    async def execute(self, step: ExecStep, keep: Callable[[int], bool]) -> ExecResult:
+        """See port.Runtime."""
+        isolation, settings = await self._prepared()
+        return await self.executor.execute(step, keep, isolation, settings)
+
+    async def edit(self, parent: Snapshot, edits: Sequence[Edit]) -> Snapshot:
+        """See port.Runtime."""
+        await self._prepared()
+        return await self.executor.edit(parent, edits)
+
+    def mounted(self, snapshot: Snapshot) -> AbstractAsyncContextManager[Path]:
+        """See port.Runtime."""
+        return self._mounted(snapshot)
+
+    @contextlib.asynccontextmanager
+    async def _mounted(self, snapshot: Snapshot) -> AsyncIterator[Path]:
+        await self._prepared()
+        async with self.views.of(snapshot) as root:
+            yield root
+
+    async def layers(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
+        """See port.Runtime."""
+        return await self.layering.of(snapshot)
+
+    async def publish(self, image: OutImage, address: str, login: Login | None) -> None:
+        """See port.Runtime."""
+        await self.outlet.publish(image, address, login)
+
+    async def write_tarball(self, image: OutImage, target: Path, name: str = "") -> None:
+        """See port.Runtime."""
+        await self.outlet.write_tarball(image, target, name)
+
+    async def remove(self, snapshot: Snapshot) -> None:
+        """See port.Runtime."""
+        await self.garbage.remove(snapshot)
+
+    async def close(self) -> None:
+        """See port.Runtime."""
+        await self.views.close()
+
+    async def isolation(self) -> Isolation:
+        """How commands are isolated here; probed at the first call on a machine. Raises RuntimeFailure."""
+        return (await self._prepared())[0]
+
+    async def _prepared(self) -> tuple[Isolation, HostSettings]:
+        """What the first piece of real work settles: orphans swept, the isolation, the host's settings."""
+        async with self._ready:
+            if self._isolation is None:
+                await self.garbage.sweep()
+                self._isolation = await self.probe.isolation()
+            if self._settings is None:
+                dump: list[str] = []
+                if shutil.which("apt-config"):
+                    dump = (await self.runner.run(["apt-config", "dump"], check=False)).text.splitlines()
+                self._settings = await anyio.to_thread.run_sync(
+                    host_settings, self.state.root / "host", self.environ, dump
+                )
+            return self._isolation, self._settings
+
+
+def open_runtime(
+    root: Path,
+    facts: Facts,
+    environ: Mapping[str, str] | None = None,
+    *,
+    secrets: Callable[[], Iterable[str]] = tuple,
+    log: Callable[[str], None] | None = None,
+) -> ContainerRuntime:
+    """The runtime whose state is in ``root``. ``secrets`` names the values to mask in errors and in the log."""
+    environ = os.environ if environ is None else environ
+    state = open_state(root.absolute(), environ)
+    runner = Runner(tool_environ(state, environ), secrets, log)
+    lacking = policy_needed(environ)
+    buildah_policy = [f"--signature-policy={state.policy}"] if lacking else []
+    skopeo_policy = ["--insecure-policy"] if lacking else []
+    working = Working(state, runner, buildah_policy)
+    return ContainerRuntime(
+        state=state,
+        environ=environ,
+        runner=runner,
+        images=Images(state, runner, facts, insecure_policy=lacking),
+        executor=Executor(runner, working, state.temp),
+        layering=Layers(state, runner, facts, skopeo_policy),
+        outlet=Outlet(state, runner, skopeo_policy),
+        views=Views(working),
+        probe=Probe(state, runner, working, facts),
+        garbage=Garbage(state, runner, working),
+    )

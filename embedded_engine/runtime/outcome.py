@@ -1,0 +1,107 @@
+"""What a ``buildah run`` that ended says about the command it ran.
+
+Buildah adds lines of its own to the command's stderr and flattens some exit codes. Measured with 1.28:
+
+    oci     exit 3        ...Error: while running runtime: exit status 3
+    oci     killed        ...container exited on killed / Error: while running runtime: exit status 1
+    oci     not found     error running container: ... exec: \\"x\\": executable file not found in $PATH ...
+    chroot  exit 3        ...subprocess exited with status 3 / subprocess exited with status 3 / Error: exit status 3
+    chroot  killed        ...subprocess exited on killed / subprocess exited with status 1 / Error: exit status 1
+    chroot  not found     process failed to start with error: exec: "x": executable file not found in $PATH...
+
+What matches none of these is a failure of Buildah itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from embedded_engine.runtime.port import RuntimeFailure, SetupFailure
+from embedded_engine.runtime.process import Finished, tail
+
+# as Go's syscall.Signal.String() names them
+_SIGNALS = {
+    "hangup": 1,
+    "interrupt": 2,
+    "quit": 3,
+    "illegal instruction": 4,
+    "trace/breakpoint trap": 5,
+    "aborted": 6,
+    "bus error": 7,
+    "floating point exception": 8,
+    "killed": 9,
+    "user defined signal 1": 10,
+    "segmentation fault": 11,
+    "user defined signal 2": 12,
+    "broken pipe": 13,
+    "alarm clock": 14,
+    "terminated": 15,
+}
+_ENDED = re.compile(
+    rb"(?:(?:container|subprocess|process) exited (?:with status \d+|on (?P<signal>[a-z0-9/ ]+))\n)*"
+    rb"Error: (?:while running runtime: )?exit status (?P<code>\d+)\n\Z"
+)
+_NOT_STARTED = re.compile(
+    rb"(?:error running container: .*?exec: \\*\"(?P<program>[^\"\\]+)\\*\": (?P<why>[^\"\\\n]+?)\\*\""
+    rb"|process failed to start with error: (?P<whole>.+?)process exited with error: exec: not started)",
+    re.DOTALL,
+)
+_LOOK_AT = 8_000  # bytes: Buildah's own words are at the very end
+_UNKNOWN_USER = re.compile(
+    r"unknown user error looking up user \"?([^\"\s]+)|unable to find (?:user|group) (\S+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The command's own exit code and stderr, and how many bytes at the end were Buildah's."""
+
+    exit_code: int
+    stderr: bytes
+    noise: bytes = b""
+
+
+def ending(finished: Finished) -> Ending:
+    """Take Buildah's words off the command's. Raises SetupFailure or RuntimeFailure if no command ever ran."""
+    if finished.exit_code == 0:
+        return Ending(0, finished.stderr)
+    first = max(0, len(finished.stderr) - _LOOK_AT)
+    match = _ENDED.search(finished.stderr, first)
+    if match is None:
+        raise _failed(finished)
+    stderr, noise = finished.stderr[: match.start()], finished.stderr[match.start() :]
+    started = _NOT_STARTED.search(stderr, first)
+    if started is not None and finished.exit_code == 1:
+        return Ending(1, stderr[: started.start()] + _why(started), finished.stderr[started.start() :])
+    killed = match["signal"]
+    if killed is not None:
+        return Ending(128 + _SIGNALS.get(killed.decode(), 9), stderr, noise)
+    return Ending(int(match["code"]), stderr, noise)
+
+
+def without_noise(output: bytes, noise: bytes) -> bytes:
+    """``output`` without the last occurrence of ``noise``."""
+    before, found, after = output.rpartition(noise) if noise else (output, b"", b"")
+    return before + after if found else output
+
+
+def _why(match: re.Match[bytes]) -> bytes:
+    """The reason in the words of Dagger's engine (which are those of Go's os/exec)."""
+    if match["whole"] is not None:
+        return match["whole"].strip() + b"\n"
+    program, why = match["program"], match["why"]
+    if why.startswith(b"executable file not found"):
+        return b'exec: "' + program + b'": executable file not found in $PATH\n'
+    return b"fork/exec " + program + b": " + why.rpartition(b": ")[2] + b"\n"
+
+
+def _failed(finished: Finished) -> RuntimeFailure:
+    said = tail(finished.stderr)
+    user = _UNKNOWN_USER.search(said)
+    if user is not None:
+        return SetupFailure(
+            f"unable to find user {user[1] or user[2]}: no such entry in /etc/passwd", detail=said
+        )
+    last = said.splitlines()[-1] if said else f"buildah run ended with exit code {finished.exit_code}"
+    return RuntimeFailure(f"the command could not be started: {last.removeprefix('Error: ')}", detail=said)

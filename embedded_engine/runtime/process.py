@@ -1,0 +1,185 @@
+"""The one place where processes start: an argument list, its own process group, its end under our control.
+
+A process never outlives the call that started it: on cancellation its whole group is killed before the call returns.
+What it says is kept whole on stdout and stderr, or handed on line by line; an error carries a bounded, masked tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from embedded_engine.masking import mask_text
+from embedded_engine.runtime.port import RuntimeFailure
+
+TAIL_LINES = 20
+TAIL_BYTES = 8_000
+_CHUNK = 1 << 16
+
+OnOutput = Callable[[int, bytes], None]
+"""Told each piece of output as it comes: 1 or 2 for the stream, and the bytes (not masked)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a process ended. A death by signal N is exit code 128 + N."""
+
+    exit_code: int
+    stdout: bytes = field(repr=False)
+    stderr: bytes = field(repr=False)
+    combined: bytes = field(repr=False, default=b"")
+
+    @property
+    def text(self) -> str:
+        """Its stdout as text without outer white space."""
+        return self.stdout.decode("utf-8", "replace").strip()
+
+    @property
+    def said(self) -> str:
+        """The end of its stderr (or else stdout) as text."""
+        return tail(self.stderr) or tail(self.stdout)
+
+
+class CommandFailed(RuntimeFailure):
+    """A tool exited non-zero; ``detail`` is the masked end of what it said."""
+
+    def __init__(self, message: str, *, exit_code: int, detail: str) -> None:
+        super().__init__(message, detail=detail)
+        self.exit_code = exit_code
+
+
+class ToolMissing(RuntimeFailure):
+    """A program is not installed; the message says how to get it."""
+
+
+@dataclass(slots=True)
+class Runner:
+    """Starts processes with one environment; ``secrets`` are masked in whatever is told of them."""
+
+    environ: Mapping[str, str]
+    secrets: Callable[[], Iterable[str]] = tuple
+    log: Callable[[str], None] | None = None
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        check: bool = True,
+        on_output: OnOutput | None = None,
+        extra_env: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run ``argv`` to its end. Raises CommandFailed (if ``check``) or ToolMissing."""
+        self._tell(argv)
+        async with self._started(argv, stdin=bool(stdin), extra_env=extra_env) as process:
+            finished = await _communicate(process, stdin, on_output)
+        if check and finished.exit_code != 0:
+            raise self.failure(argv, finished)
+        return finished
+
+    def failure(self, argv: Sequence[str], finished: Finished) -> CommandFailed:
+        """The error for a tool that exited non-zero: its last line as the message, the tail as detail."""
+        detail = mask_text(finished.said, self.secrets())
+        last = next((line for line in reversed(detail.splitlines()) if line.strip()), "it said nothing")
+        what = " ".join(argv[:2]) if argv[0] in ("buildah", "podman", "skopeo") else argv[0]
+        message = f"{what} failed (exit code {finished.exit_code}): {_plain(last)}"
+        return CommandFailed(message, exit_code=finished.exit_code, detail=detail)
+
+    def _tell(self, argv: Sequence[str]) -> None:
+        if self.log is not None:
+            self.log(mask_text(shlex.join(argv), self.secrets()))
+
+    @contextlib.asynccontextmanager
+    async def _started(
+        self, argv: Sequence[str], *, stdin: bool, extra_env: Mapping[str, str] | None
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**self.environ, **(extra_env or {})},
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            raise missing(argv[0]) from None
+        try:
+            yield process
+        finally:
+            with anyio.CancelScope(shield=True):
+                kill_group(process.pid)
+                await process.wait()
+                # the transport holds the pipes; closing it now spares a ResourceWarning at the loop's end
+                process._transport.close()  # type: ignore[attr-defined]  # asyncio offers no public close
+
+
+def missing(program: str) -> ToolMissing:
+    """The error for a program that is not there."""
+    packages = {
+        "buildah": "buildah podman skopeo",
+        "podman": "buildah podman skopeo",
+        "skopeo": "buildah podman skopeo",
+    }
+    package = packages.get(program, {"unshare": "util-linux", "setpriv": "util-linux"}.get(program, program))
+    return ToolMissing(f"{program} is not installed: apt-get install {package}")
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group a process of ours leads; one that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+async def _communicate(
+    process: asyncio.subprocess.Process, stdin: bytes, on_output: OnOutput | None
+) -> Finished:
+    outputs: dict[int, list[bytes]] = {1: [], 2: []}
+    combined: list[bytes] = []
+
+    async def read(stream: asyncio.StreamReader | None, number: int) -> None:
+        while stream is not None and (piece := await stream.read(_CHUNK)):
+            outputs[number].append(piece)
+            combined.append(piece)
+            if on_output is not None:
+                on_output(number, piece)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read, process.stdout, 1)
+        group.start_soon(read, process.stderr, 2)
+        group.start_soon(_feed, process.stdin, stdin)
+        code = await process.wait()
+    return Finished(
+        128 - code if code < 0 else code, b"".join(outputs[1]), b"".join(outputs[2]), b"".join(combined)
+    )
+
+
+async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
+    if stream is None:
+        return
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may end without reading all
+        stream.write(data)
+        await stream.drain()
+    stream.close()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        await stream.wait_closed()
+
+
+def tail(output: bytes) -> str:
+    """The last lines of an output, bounded."""
+    text = output[-TAIL_BYTES:].decode("utf-8", "replace").strip()
+    return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+
+def _plain(line: str) -> str:
+    """A tool's last line without its log decoration."""
+    _, mark, message = line.partition("msg=")
+    text = message.strip().strip('"').replace('\\"', '"') if mark else line
+    return text.removeprefix("Error: ").removeprefix("error: ")

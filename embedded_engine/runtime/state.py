@@ -1,0 +1,178 @@
+"""The runtime's part of the state directory, and the configuration the tools read instead of the machine's.
+
+Storage, networks and temporary files are the engine's own, so nothing of ours shows in the user's `podman images`.
+What the site says of registries (registries.conf: mirrors, insecure hosts, short names), of signatures
+(policy.json) and of credentials stays honoured: the tools find those files as always.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import resource
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedded_engine.runtime.port import Snapshot
+
+_NOFILE, _NPROC = 20_000, 4_096
+_POLICY_FILES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
+
+
+@dataclass(slots=True)
+class State:
+    """Where the runtime keeps what; all paths are absolute. ``driver`` is settled by the probe."""
+
+    root: Path
+    runroot: Path
+    driver: str = "overlay"
+
+    @property
+    def storage(self) -> Path:
+        """The graph root: images, layers, working containers."""
+        return self.root / "storage"
+
+    @property
+    def blobs(self) -> Path:
+        """Compressed layers and image configs by digest, laid out as in an OCI layout's ``blobs``."""
+        return self.root / "blobs"
+
+    @property
+    def temp(self) -> Path:
+        """For files that live as long as one call."""
+        return self.root / "tmp"
+
+    @property
+    def policy(self) -> Path:
+        """The signature policy used where the machine has none."""
+        return self.root / "policy.json"
+
+    def blob(self, digest: str) -> Path:
+        """The file of the blob with this digest ("sha256:...")."""
+        algorithm, _, value = digest.partition(":")
+        return self.blobs / algorithm / value
+
+    def present(self) -> frozenset[Snapshot]:
+        """The ids of the images in storage, read from containers-storage's index without a process."""
+        return frozenset(Snapshot(image["id"]) for image in self._index("images"))
+
+    def containers(self) -> tuple[tuple[str, str], ...]:
+        """(id, name) of the working containers in storage."""
+        return tuple((one["id"], (one.get("names") or [""])[0]) for one in self._index("containers"))
+
+    def image_config(self, snapshot: Snapshot) -> dict[str, Any]:
+        """The OCI config document of an image in storage. Raises FileNotFoundError if it is not there."""
+        # containers-storage names a file "=" + base64(key) when the key has characters such as ":"
+        name = "=" + base64.b64encode(f"sha256:{snapshot}".encode()).decode()
+        text = (self.storage / f"{self.driver}-images" / snapshot / name).read_bytes()
+        document: dict[str, Any] = json.loads(text)
+        return document
+
+    def _index(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for name in (f"{kind}.json", f"volatile-{kind}.json"):
+            file = self.storage / f"{self.driver}-{kind}" / name
+            if file.exists():
+                found += json.loads(file.read_bytes() or b"[]") or []
+        return found
+
+
+def open_state(root: Path, environ: Mapping[str, str]) -> State:
+    """The state in ``root``, its directories and configuration files made if they lack. Cheap when they are there."""
+    state = State(root, _runroot(root, environ), _chosen_driver(root / "storage.conf"))
+    for directory in (state.storage, state.blobs / "sha256", state.temp, root / "networks"):
+        directory.mkdir(parents=True, exist_ok=True)
+    root.chmod(0o700)
+    write_if_changed(root / "containers.conf", containers_conf(state, _limit("NOFILE"), _limit("NPROC")))
+    write_if_changed(root / "storage.conf", storage_conf(state))
+    write_if_changed(state.policy, json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    return state
+
+
+def tool_environ(state: State, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment Buildah, Podman and Skopeo run with."""
+    ours = {
+        "CONTAINERS_CONF": str(state.root / "containers.conf"),
+        "CONTAINERS_STORAGE_CONF": str(state.root / "storage.conf"),
+        "TMPDIR": str(state.temp),
+    }
+    overriding = ("BUILDAH_", "STORAGE_", "CONTAINER_HOST", "CONTAINERS_CONF_OVERRIDE")
+    return {**{name: value for name, value in environ.items() if not name.startswith(overriding)}, **ours}
+
+
+def policy_needed(environ: Mapping[str, str]) -> bool:
+    """Whether the machine has no signature policy of its own, without which the tools refuse every image."""
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/root")) / ".config")
+    return not any(Path(file).exists() for file in (*_POLICY_FILES, home / "containers/policy.json"))
+
+
+def containers_conf(state: State, nofile: int, nproc: int) -> str:
+    """Our containers.conf: runc and cgroupfs, and limits no higher than this process may set (else setrlimit fails)."""
+    ulimits = f'"nofile={min(_NOFILE, nofile)}:{min(_NOFILE, nofile)}", "nproc={min(_NPROC, nproc)}:{min(_NPROC, nproc)}"'
+    return f"""# made by the embedded engine
+[containers]
+default_ulimits = [{ulimits}]
+log_driver = "k8s-file"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+image_copy_tmp_dir = "{state.temp}"
+static_dir = "{state.root / "libpod"}"
+volume_path = "{state.root / "volumes-podman"}"
+tmp_dir = "{state.runroot / "libpod"}"
+[network]
+network_backend = "netavark"
+network_config_dir = "{state.root / "networks"}"
+"""
+
+
+def storage_conf(state: State) -> str:
+    """Our storage.conf."""
+    return f"""# made by the embedded engine
+[storage]
+driver = "{state.driver}"
+graphroot = "{state.storage}"
+runroot = "{state.runroot}"
+"""
+
+
+def use_driver(state: State, driver: str) -> None:
+    """Settle the storage driver."""
+    state.driver = driver
+    write_if_changed(state.root / "storage.conf", storage_conf(state))
+
+
+def _chosen_driver(file: Path) -> str:
+    text = file.read_text() if file.exists() else ""
+    return "vfs" if 'driver = "vfs"' in text else "overlay"
+
+
+def write_if_changed(file: Path, text: str) -> None:
+    """Write ``text`` so that a reader sees the old or the new file, never half of one."""
+    if file.exists() and file.read_text() == text:
+        return
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".new-", delete=False) as stream:
+        stream.write(text)
+    Path(stream.name).replace(file)
+
+
+def _runroot(root: Path, environ: Mapping[str, str]) -> Path:
+    """Short (socket paths have a limit of 108 bytes), on a tmpfs where there is one, and one for each state."""
+    name = hashlib.sha256(str(root).encode()).hexdigest()[:10]
+    if os.geteuid() == 0 and os.access("/run", os.W_OK):
+        return Path("/run/embedded-engine") / name
+    base = environ.get("XDG_RUNTIME_DIR") or f"/tmp/embedded-engine-{os.getuid()}"  # noqa: S108  # 0700, made by us
+    directory = Path(base) / "embedded-engine" / name
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def _limit(name: str) -> int:
+    hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
+    return 1 << 30 if hard == resource.RLIM_INFINITY else hard

@@ -1,0 +1,94 @@
+"""Buildah's working containers: made for one piece of work, named after the process that made them, always removed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+
+from embedded_engine.runtime.port import SCRATCH, Snapshot
+from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.state import State
+
+EPOCH = 315_532_800
+"""1980-01-01: the one time every file in a layer of ours has (zip files know no earlier one)."""
+PREFIX = "ee"
+
+
+@dataclass(slots=True)
+class Working:
+    """Makes, mounts, commits and removes working containers."""
+
+    state: State
+    runner: Runner
+    policy: Sequence[str] = ()  # a --signature-policy where the machine has none
+    serial: Iterator[int] = field(default_factory=itertools.count)
+    gone: set[str] = field(default_factory=set)
+
+    @contextlib.asynccontextmanager
+    async def container(self, parent: Snapshot) -> AsyncIterator[tuple[str, Path]]:
+        """A container on ``parent`` and the host path of its root; removed at the end unless it was committed."""
+        name = f"{owner_name()}-{next(self.serial)}"
+        try:
+            await self.runner.run(from_argv(parent, name, self.policy))
+            mounted = await self.runner.run(["buildah", "mount", name])
+            yield name, Path(mounted.text)
+        finally:
+            if name in self.gone:
+                self.gone.discard(name)
+            else:
+                with anyio.CancelScope(shield=True):
+                    await self.remove(name)
+
+    async def commit(self, name: str) -> Snapshot:
+        """The container's file system as an image; the container goes away with it."""
+        finished = await self.runner.run(commit_argv(name, self.policy))
+        self.gone.add(name)
+        return Snapshot(finished.text.splitlines()[-1])
+
+    async def remove(self, name: str) -> None:
+        """Remove a container; one that is not there is no error."""
+        await self.runner.run(["buildah", "rm", name], check=False)
+
+
+def from_argv(parent: Snapshot, name: str, policy: Sequence[str]) -> list[str]:
+    """The command that makes a working container of a snapshot that is in storage."""
+    image = "scratch" if parent == SCRATCH else parent
+    return ["buildah", "from", "--quiet", "--pull-never", *policy, "--name", name, image]
+
+
+def commit_argv(name: str, policy: Sequence[str]) -> list[str]:
+    """The command that commits and removes a container.
+
+    With ``--timestamp`` Buildah writes that one time into every entry of the layer, so what a layer holds (and its
+    digest) does not depend on when it was made.
+    """
+    options = ["--quiet", "--rm", "--format=oci", f"--timestamp={EPOCH}"]
+    return ["buildah", "commit", *options, *policy, name]
+
+
+def owner_name() -> str:
+    """What this process's containers are called: its id and start time, so that a dead owner can be told."""
+    return f"{PREFIX}-{os.getpid()}-{start_time(os.getpid())}"
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def is_orphan(name: str) -> bool:
+    """Whether a container of ours has lost the process that made it."""
+    parts = name.split("-")
+    if len(parts) < 3 or parts[0] != PREFIX or not parts[1].isdecimal():
+        return False
+    return str(start_time(int(parts[1]))) != parts[2]
