@@ -8,24 +8,29 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, TypeAlias
 
 from ariadne import InterfaceType, ObjectType, make_executable_schema
 from graphql import (
+    DocumentNode,
     FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLError,
     GraphQLResolveInfo,
     GraphQLSchema,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
     ValidationRule,
     execute,
     parse,
     specified_rules,
     validate,
 )
-from graphql.pyutils import Path as ResponsePath
 
 from embedded_engine.errors import for_client
 from embedded_engine.masking import mask_text
@@ -84,7 +89,9 @@ class Api:
         )
         result = await outcome if inspect.isawaitable(outcome) else outcome
         if result.errors:
-            return Answer(200, {"errors": [_error(error, session) for error in result.errors], "data": None})
+            return Answer(
+                200, {"errors": [_error(error, document, session) for error in result.errors], "data": None}
+            )
         return Answer(200, {"data": result.data})
 
 
@@ -143,16 +150,43 @@ def _refusal(problems: list[GraphQLError], code: str, query: str) -> Answer:
     return Answer(422, {"errors": errors, "data": None})
 
 
-def _error(error: GraphQLError, session: Session) -> dict[str, Any]:
+def _error(error: GraphQLError, document: DocumentNode, session: Session) -> dict[str, Any]:
     cause = error.original_error
     message, extensions = for_client(cause or Exception(error.message), session.secrets.known())
-    formatted: dict[str, Any] = {"message": message, "path": _field_names(error)}
+    formatted: dict[str, Any] = {"message": message, "path": _field_names(error, document)}
     if extensions:
         formatted["extensions"] = extensions
     return formatted
 
 
-def _field_names(error: GraphQLError) -> list[str | int]:
-    """The error's path; the SDK aliases each field to its own name, so response keys are field names."""
-    path = error.path
-    return path.as_list() if isinstance(path, ResponsePath) else list(path or [])
+def _field_names(error: GraphQLError, document: DocumentNode) -> list[str | int]:
+    """The error's path by field names; GraphQL's has response keys, which may be aliases."""
+    level: list[SelectionNode] = [
+        one
+        for part in document.definitions
+        if isinstance(part, OperationDefinitionNode)
+        for one in part.selection_set.selections
+    ]
+    names: list[str | int] = []
+    for key in error.path or []:
+        found = next((one for one in _fields_of(level, document) if _response_key(one) == key), None)
+        names.append(found.name.value if found else key)
+        if found is not None:
+            level = list(found.selection_set.selections) if found.selection_set else []
+    return names
+
+
+def _fields_of(selections: list[SelectionNode], document: DocumentNode) -> Iterator[FieldNode]:
+    for one in selections:
+        if isinstance(one, FieldNode):
+            yield one
+        elif isinstance(one, InlineFragmentNode):
+            yield from _fields_of(list(one.selection_set.selections), document)
+        elif isinstance(one, FragmentSpreadNode):
+            for part in document.definitions:
+                if isinstance(part, FragmentDefinitionNode) and part.name.value == one.name.value:
+                    yield from _fields_of(list(part.selection_set.selections), document)
+
+
+def _response_key(node: FieldNode) -> str:
+    return node.alias.value if node.alias else node.name.value

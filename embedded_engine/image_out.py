@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from embedded_engine.image_config import ImageConfig, config_section
-from embedded_engine.operations import Outcome, Work, digest_of
+from embedded_engine.operations import Outcome, Work
 from embedded_engine.runtime.port import JSON, LayerBlob, OutImage, RuntimeFailure
 from embedded_engine.values import Container
 
@@ -96,7 +96,8 @@ class ImageTarball:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", digest_of("tarball", self.manifest))
+        # the manifest's digest itself, so that the file's digest is the one publish answers
+        object.__setattr__(self, "digest", self.manifest.removeprefix("sha256:"))
 
     @property
     def name(self) -> str:
