@@ -153,7 +153,8 @@ def _distribution(file: File, owned: frozenset[str], problems: Problems) -> list
     if not (is_dist or is_egg):
         return []
     try:
-        head = Path(file.real).read_bytes().split(b"\n\n", 1)[0].decode("utf-8", "replace")
+        with file.open() as stream:
+            head = stream.read().split(b"\n\n", 1)[0].decode("utf-8", "replace")
     except OSError as err:
         problems.add(file.path, err.strerror or err)
         return []
@@ -191,7 +192,7 @@ def _is_weights(file: File, globs: list[str], owned: frozenset[str]) -> bool:
 
 def _weights(file: File, problems: Problems) -> list[dict[str, object]]:
     try:
-        with Path(file.real).open("rb") as stream:
+        with file.open() as stream:
             head = stream.read(16)
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -36,6 +36,7 @@ LZ4 = b"\x04\x22\x4d\x18"
 
 RATIO, SLACK = 200, 64 << 20
 """How much a file may unpack to: 200 times its size and 64 MiB. Real weights don't compress that well."""
+IMPORTABLE = sys.stdlib_module_names | {"__builtin__", "numpy", "scipy", "sklearn", "joblib", "torch", "pip"}
 SECONDS_PER_FILE = 60.0
 DEEPEST = 4
 MEMBERS = 20_000
@@ -103,7 +104,7 @@ def main(arguments: list[str]) -> int:
         looked_at += 1
         report = Report(file)
         try:
-            with Path(file.real).open("rb") as stream:
+            with file.open() as stream:
                 look(stream, report, "", depth=0)
         except ERRORS as err:
             problems.add(file.path, err)
@@ -273,14 +274,16 @@ def _follow(stream: io.BufferedReader, report: Report, inside: str, *, strict: b
 def _follow_as_pickle(report: Report, inside: str) -> None:
     """Again as ``pickle.load`` would: what is an array's bytes for joblib are opcodes for it.
 
-    Only for a file that isn't packed: joblib unpacks, pickle doesn't.
+    Only for a file that isn't packed: joblib unpacks, pickle doesn't. An honest file read this way soon makes no
+    sense, so only names in modules that surely can be imported count.
     """
     if inside:
         return
-    with Path(report.file.real).open("rb") as stream:
+    with report.file.open() as stream:
         walk = Walk(Bounded(stream, report.limit, report.deadline), raw_arrays=False)
         with contextlib.suppress(ParseError):  # it stops at the first array's bytes, as it should
             walk.run()
+        walk.names = [one for one in walk.names if one[0].partition(".")[0] in IMPORTABLE]
         _note(walk, report, inside)
 
 
