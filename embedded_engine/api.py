@@ -58,8 +58,10 @@ class ServedFields(ValidationRule):
     def enter_field(self, node: FieldNode, *_: object) -> None:
         """Check one field of the document."""
         parent = self.context.get_parent_type()
-        name = f"{parent.name}.{node.name.value}" if parent else ""
-        if parent and node.name.value in getattr(parent, "fields", {}) and name not in self.served:
+        if parent is None or parent.name.startswith("__"):
+            return  # introspection is GraphQL's own
+        name = f"{parent.name}.{node.name.value}"
+        if node.name.value in getattr(parent, "fields", {}) and name not in self.served:
             text = f"{name} is not supported by the embedded engine: needs Dagger's engine"
             self.report_error(GraphQLError(text, node))
 

@@ -533,6 +533,18 @@ async def test_enum_spellings_the_sdk_sends(client: Client) -> None:
     assert "forcedCompression: Zstd" in refused["message"]
 
 
+async def test_introspection_tells_the_whole_schema_and_every_served_field_is_in_it(client: Client) -> None:
+    query = "query IntrospectionQuery { __schema { queryType { name } types { name fields { name } } } }"
+    answer = await client.raw(query)
+    told = {
+        f"{one['name']}.{field['name']}"
+        for one in answer["data"]["__schema"]["types"]
+        for field in one["fields"] or ()
+    }
+    assert set(all_fields()) <= told
+    assert "Container.terminal" in told
+
+
 async def test_events_have_one_line_per_operation_and_session(
     new_session: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
