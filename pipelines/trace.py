@@ -119,7 +119,7 @@ async def _read(opened: OpenRegistry, registry: Registry, wanted: str) -> Traced
 
 
 async def _of_index(opened: OpenRegistry, index: Manifest) -> tuple[Manifest, str]:
-    """The image for Linux of an index of several platforms: linux/amd64, else the first that is no attestation."""
+    """The image of an index of several platforms: linux/amd64, else the first that is no attestation."""
     named = [
         (blob, f"{platform.get('os')}/{platform.get('architecture')}") for blob, platform in index.children()
     ]

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
@@ -118,8 +119,8 @@ class FakeRegistry:
         return names
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[FakeRegistry]:
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeRegistry]:
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -130,6 +131,9 @@ class FakeRegistry:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while request := await _read_request(reader):
+                if request.method == "TLS":
+                    writer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                    return
                 self.log.append(request)
                 response = self._faulty(request) or self._answer(request)
                 if response is CUT:
@@ -222,7 +226,10 @@ class FakeRegistry:
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first_byte = await reader.readexactly(1)
+        if first_byte == b"\x16":  # a TLS handshake, which a server without TLS answers as it can
+            return Request("TLS", "", {}, {}, b"")
+        head = (first_byte + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
         return None
     first, *lines = head.strip().split("\r\n")

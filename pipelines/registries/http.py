@@ -30,6 +30,7 @@ Content = Callable[[], AsyncIterator[bytes]]
 
 ANSWER_LIMIT = 1024 * 1024
 TIMEOUT = httpx.Timeout(connect=10, read=120, write=60, pool=None)
+_FEW = {httpx.ConnectError: 3, httpx.ConnectTimeout: 2}
 _RETRIED = frozenset({408, 425, 429})
 
 
@@ -137,7 +138,14 @@ class Connection:
             if not is_worth_retrying(err):
                 raise error from err
             # Nobody there: a wrong address far more often than a registry that starts. Say so soon.
-            raise TryAgain(error, attempts=3 if isinstance(err, httpx.ConnectError) else None) from err
+            few = (
+                3
+                if isinstance(err, httpx.ConnectError)
+                else 2
+                if isinstance(err, httpx.ConnectTimeout)
+                else None
+            )
+            raise TryAgain(error, attempts=few) from err
 
     def url(self, target: str) -> httpx.URL:
         """``target`` from the registry's root. One behind a TLS proxy may say http of itself: put right."""

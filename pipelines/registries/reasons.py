@@ -37,7 +37,7 @@ def connection_error(host: str, err: httpx.HTTPError) -> Unreachable:  # noqa: P
                 return Unreachable(
                     f"{host} does not speak TLS", hint="if that is meant, set plain_http: true for it"
                 )
-            case ssl.SSLError():
+            case ssl.SSLError(reason=str()):
                 return Unreachable(f"{host}: TLS failed: {cause.reason}", hint=_TRUST_HINT)
             case socket.gaierror():
                 return Unreachable(
