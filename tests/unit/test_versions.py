@@ -44,3 +44,7 @@ def test_pre_releases_and_numbers() -> None:
     assert candidate is not None
     assert (final.is_final, candidate.is_final) == (True, False)
     assert final.release == (1, 2, 0)
+
+
+def test_a_model_s_own_tag_counts_before_a_higher_one_that_is_for_all() -> None:
+    assert highest("langid", ["v9.0.0", "langid-v1.2.0"]) == "1.2.0"
