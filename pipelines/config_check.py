@@ -120,7 +120,7 @@ class Check(Section):
     golden: CheckFile | None = None
     """A JSONL file of requests and the answers that must come, see docs/check.md."""
     tolerance: Tolerances = Field(default_factory=dict)
-    """For each golden case: how far the numbers at a path (and below it) may be off. A case's own come on top."""
+    """How far the numbers at a path (and below it) of an answer may be off. A case's own come on top."""
     ignore: tuple[str, ...] = ()
     """Paths of the answer that no golden case compares, like "took_ms"."""
     quality: Quality | None = None

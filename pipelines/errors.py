@@ -12,13 +12,18 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the user's files an error is: a path and, if known, a line counted from 1."""
+    """Where in the user's files an error is: a path and, if known, a line counted from 1.
+
+    Shown from the working directory, where the path is below it.
+    """
 
     file: Path
     line: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else f"{self.file}"
+        file, here = self.file, Path.cwd()
+        shown = file.relative_to(here) if file.is_relative_to(here) else file
+        return f"{shown}:{self.line}" if self.line else f"{shown}"
 
 
 class PipelineError(Exception):
