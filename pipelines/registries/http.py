@@ -138,13 +138,7 @@ class Connection:
             if not is_worth_retrying(err):
                 raise error from err
             # Nobody there: a wrong address far more often than a registry that starts. Say so soon.
-            few = (
-                3
-                if isinstance(err, httpx.ConnectError)
-                else 2
-                if isinstance(err, httpx.ConnectTimeout)
-                else None
-            )
+            few = next((count for kind, count in _FEW.items() if isinstance(err, kind)), None)
             raise TryAgain(error, attempts=few) from err
 
     def url(self, target: str) -> httpx.URL:
