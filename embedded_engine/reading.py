@@ -15,7 +15,7 @@ from embedded_engine.filters import Glob
 from embedded_engine.host_import import told
 from embedded_engine.operations import Work
 from embedded_engine.paths import inside
-from embedded_engine.tree_sources import base_name, entry_of, in_thread, tree_of
+from embedded_engine.tree_sources import base_name, entry_of, in_thread, told_path, tree_of
 from embedded_engine.values import Directory, File, Stat
 
 T = TypeVar("T")
@@ -91,9 +91,9 @@ async def size_of(work: Work, file: File) -> int:
 
 async def stat_of_file(work: Work, file: File) -> Stat:
     """What the file is. Raises TreeError."""
-    found = await stat_of(work, Directory(file.source), file.path)
+    found = await stat_of(work, Directory(file.source), told_path(file))
     if found.file_type != "REGULAR":
-        raise TreeError(f"{file.path}: is a directory, not a file")
+        raise TreeError(f"{told_path(file)}: is a directory, not a file")
     return found
 
 
@@ -106,7 +106,7 @@ async def contents(work: Work, file: File, *, offset: int | None = None, limit: 
     if size > CONTENTS_LIMIT and offset is None and limit is None:
         raise TreeError(f"file size {size} exceeds limit {CONTENTS_LIMIT}")
     async with host_file(work, file) as path:
-        data = await in_thread(lambda: _read(path, file.path, offset, limit))
+        data = await in_thread(lambda: _read(path, told_path(file), offset, limit))
     return data.decode("utf-8", "replace")
 
 

@@ -16,6 +16,7 @@ from embedded_engine.tree_edits import find_directory, find_file
 from embedded_engine.values import Directory, File
 
 T = TypeVar("T")
+_MADE_HERE = ("tree", "directory", "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ async def tree_of(work: Work, directory: Directory) -> DirEntry:
         tree, path = (await work.result(TakenIn(directory))).tree, "/"
     if tree is None:
         return EMPTY
-    found = tree
-    return await in_thread(lambda: find_directory(work.trees.get(found), path))
+    found, said = tree, told_path(directory)
+    return await in_thread(lambda: find_directory(work.trees.get(found), said if path != "/" else "/"))
 
 
 async def entry_of(work: Work, file: File) -> FileEntry:
@@ -68,10 +69,16 @@ async def entry_of(work: Work, file: File) -> FileEntry:
         raise TreeError(f"stat {file.path}: no such file or directory")
     tree = (await work.result(file.source)).tree
     if tree is not None:
-        return await in_thread(lambda: find_file(work.trees.get(tree), file.path))
+        return await in_thread(lambda: find_file(work.trees.get(tree), told_path(file)))
     origin = Origin(file.path, "container")
     async with work.view(file.source) as root:
         return await in_thread(lambda: work.trees.read_file(inside(root, file.path), origin))
+
+
+def told_path(value: Directory | File) -> str:
+    """The path as the user gave it: relative in a directory, absolute in a container."""
+    made_here = value.source is None or value.source.kind in _MADE_HERE
+    return value.path.lstrip("/") or "/" if made_here else value.path
 
 
 def base_name(path: str) -> str:
