@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from embedded_engine.content import by_content
 from embedded_engine.directories import filtered
 from embedded_engine.dockerfile import base_images, ignore_patterns
 from embedded_engine.op_image import DockerBuild
-from embedded_engine.operations import TreeLeaf
 from embedded_engine.paths import inside
 from embedded_engine.resolvers.container_image import container_of
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
@@ -41,7 +40,7 @@ async def docker_build(
         context = filtered(context, exclude=[*ignored, f"!{dockerfile}"])
     args = {one["name"]: one["value"] for one in build_args}
     operation = DockerBuild(
-        context=await _by_content(call, context),
+        context=await by_content(call.session.evaluator, context),
         dockerfile=dockerfile,
         target=target,
         args=tuple(sorted(args.items())),
@@ -70,14 +69,6 @@ async def _texts(call: Call, context: Directory, dockerfile: str) -> tuple[str, 
 
 def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="replace")
-
-
-async def _by_content(call: Call, context: Directory) -> Directory:
-    """The same directory identified by its content, so that files left out of it don't count."""
-    if context.source is None:
-        return context
-    outcome: Any = await call.session.evaluator.result(context.source)
-    return Directory(TreeLeaf(outcome.tree), context.path) if outcome.tree else context
 
 
 async def _pins(call: Call, images: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

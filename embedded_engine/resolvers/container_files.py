@@ -1,28 +1,29 @@
-"""Container fields about files: in its file system, and mounted over it."""
+"""Container fields about files in its file system, as an exec would see them."""
 
 from __future__ import annotations
 
+from embedded_engine import reading
+from embedded_engine.content import by_content
 from embedded_engine.directories import filtered
 from embedded_engine.op_edit import CopyOf, edited
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.runtime.port import Link, Remove, Write
 from embedded_engine.values import (
     CacheMount,
-    CacheVolume,
     Container,
-    ContainerMount,
     Directory,
     DirectoryMount,
     File,
-    Secret,
     SecretMount,
+    Stat,
     TempMount,
 )
 
 fields = Fields()
 
 
-def _path(container: Container, path: str, *, expand: bool) -> str:
+def path_in(container: Container, path: str, *, expand: bool) -> str:
+    """``path`` as the container's execs would read it, made absolute."""
     return container.config.path(container.config.expanded(path) if expand else path)
 
 
@@ -44,11 +45,12 @@ async def with_directory(
     directory = call.session.objects.get(Directory, source)
     if exclude or include or gitignore:
         directory = filtered(directory, include=include, exclude=exclude, gitignore=gitignore)
-    return edited(container, CopyOf(directory, _path(container, path, expand=expand), owner, permissions))
+    directory = await by_content(call.session.evaluator, directory)
+    return edited(container, CopyOf(directory, path_in(container, path, expand=expand), owner, permissions))
 
 
 @fields("Container.withFile")
-def with_file(
+async def with_file(
     call: Call,
     container: Container,
     *,
@@ -59,13 +61,13 @@ def with_file(
     permissions: int | None = None,
 ) -> Container:
     """Put a file at ``path`` (under its own name if that ends with a slash)."""
-    file = call.session.objects.get(File, source)
+    file = await file_of(call, source)
     target = path + _base(file) if path.endswith("/") else path
-    return edited(container, CopyOf(file, _path(container, target, expand=expand), owner, permissions))
+    return edited(container, CopyOf(file, path_in(container, target, expand=expand), owner, permissions))
 
 
 @fields("Container.withFiles")
-def with_files(
+async def with_files(
     call: Call,
     container: Container,
     *,
@@ -76,9 +78,14 @@ def with_files(
     permissions: int | None = None,
 ) -> Container:
     """Put files into the directory ``path``, as one layer."""
-    folder = _path(container, path, expand=expand).rstrip("/")
-    files = [call.session.objects.get(File, source) for source in sources]
+    folder = path_in(container, path, expand=expand).rstrip("/")
+    files = [await file_of(call, source) for source in sources]
     return edited(container, *(CopyOf(file, f"{folder}/{_base(file)}", owner, permissions) for file in files))
+
+
+async def file_of(call: Call, identity: str) -> File:
+    """The file with this id, by content if that is known without a container."""
+    return await by_content(call.session.evaluator, call.session.objects.get(File, identity))
 
 
 def _base(file: File) -> str:
@@ -91,7 +98,7 @@ def with_new_file(
 ) -> Container:
     """Write a file."""
     return edited(
-        container, Write(_path(container, path, expand=expand), contents.encode(), owner, permissions)
+        container, Write(path_in(container, path, expand=expand), contents.encode(), owner, permissions)
     )
 
 
@@ -99,19 +106,19 @@ def with_new_file(
 def with_symlink(_: Call, container: Container, *, target: str, link_name: str, expand: bool) -> Container:
     """Make a symbolic link."""
     to = container.config.expanded(target) if expand else target
-    return edited(container, Link(_path(container, link_name, expand=expand), to))
+    return edited(container, Link(path_in(container, link_name, expand=expand), to))
 
 
 @fields("Container.withoutDirectory", "Container.withoutFile")
 def without_path(_: Call, container: Container, *, path: str, expand: bool) -> Container:
     """Remove a path; a missing one is no error."""
-    return edited(container, Remove(_path(container, path, expand=expand)))
+    return edited(container, Remove(path_in(container, path, expand=expand)))
 
 
 @fields("Container.withoutFiles")
 def without_files(_: Call, container: Container, *, paths: list[str], expand: bool) -> Container:
     """Remove paths."""
-    return edited(container, *(Remove(_path(container, path, expand=expand)) for path in paths))
+    return edited(container, *(Remove(path_in(container, path, expand=expand)) for path in paths))
 
 
 @fields("Container.withRootfs")
@@ -132,7 +139,7 @@ def rootfs(_: Call, container: Container) -> Directory:
 @fields("Container.directory")
 def directory(call: Call, container: Container, *, path: str, expand: bool = False) -> Directory:
     """A directory as an exec would see it, so also one of a mount."""
-    source, inner = located(container, _path(container, path, expand=expand))
+    source, inner = located(container, path_in(container, path, expand=expand))
     if isinstance(source, File):
         raise ApiError(f"{path}: not a directory")
     return Directory(source.source, inner)
@@ -141,8 +148,36 @@ def directory(call: Call, container: Container, *, path: str, expand: bool = Fal
 @fields("Container.file")
 def file(call: Call, container: Container, *, path: str, expand: bool = False) -> File:
     """A file as an exec would see it."""
-    source, inner = located(container, _path(container, path, expand=expand))
+    source, inner = located(container, path_in(container, path, expand=expand))
     return File(source.source, inner)
+
+
+@fields("Container.exists")
+async def exists(
+    call: Call,
+    container: Container,
+    *,
+    path: str,
+    do_not_follow_symlinks: bool,
+    expand: bool,
+    expected_type: str | None = None,
+) -> bool:
+    """Whether ``path`` is there, and is of that type."""
+    root, inner = _root_of(container, path_in(container, path, expand=expand))
+    follow = not do_not_follow_symlinks
+    return await reading.exists(call.session.evaluator, root, inner, expected_type, follow=follow)
+
+
+@fields("Container.stat")
+async def stat(call: Call, container: Container, *, path: str, do_not_follow_symlinks: bool) -> Stat:
+    """What is at ``path``."""
+    root, inner = _root_of(container, path_in(container, path, expand=False))
+    return await reading.stat_of(call.session.evaluator, root, inner, follow=not do_not_follow_symlinks)
+
+
+def _root_of(container: Container, path: str) -> tuple[Directory, str]:
+    source, inner = located(container, path)
+    return Directory(source.source), inner
 
 
 def located(container: Container, path: str) -> tuple[Directory | File, str]:
@@ -161,78 +196,3 @@ def located(container: Container, path: str) -> tuple[Directory | File, str]:
 
 def _under(path: str, target: str) -> bool:
     return target in ("/", path) or path.startswith(target + "/")
-
-
-def _mounted(container: Container, mount: ContainerMount) -> Container:
-    others = tuple(one for one in container.mounts if one.target != mount.target)
-    return container.having(mounts=(*others, mount))
-
-
-@fields("Container.withMountedDirectory")
-def with_mounted_directory(
-    call: Call, container: Container, *, path: str, source: str, owner: str, read_only: bool, expand: bool
-) -> Container:
-    """A directory over ``path`` for the execs that follow; never part of the image."""
-    content = call.session.objects.get(Directory, source)
-    return _mounted(
-        container, DirectoryMount(_path(container, path, expand=expand), content, read_only, owner)
-    )
-
-
-@fields("Container.withMountedFile")
-def with_mounted_file(
-    call: Call, container: Container, *, path: str, source: str, owner: str, expand: bool
-) -> Container:
-    """A file over ``path`` for the execs that follow."""
-    content = call.session.objects.get(File, source)
-    return _mounted(container, DirectoryMount(_path(container, path, expand=expand), content, owner=owner))
-
-
-@fields("Container.withMountedCache")
-def with_mounted_cache(
-    call: Call,
-    container: Container,
-    *,
-    path: str,
-    cache: str,
-    sharing: str,
-    owner: str,
-    expand: bool,
-    source: str | None = None,
-) -> Container:
-    """A cache volume at ``path``; an argument given here wins over the volume's own."""
-    volume = call.session.objects.get(CacheVolume, cache)
-    seed = call.session.objects.get(Directory, source) if source else volume.source
-    mode = volume.sharing if sharing == "SHARED" else sharing
-    chosen = CacheVolume(volume.key, seed, mode, owner or volume.owner)  # type: ignore[arg-type]  # the enum's names
-    return _mounted(container, CacheMount(_path(container, path, expand=expand), chosen, owner))
-
-
-@fields("Container.withMountedSecret")
-def with_mounted_secret(
-    call: Call, container: Container, *, path: str, source: str, owner: str, mode: int, expand: bool
-) -> Container:
-    """A secret as a file in memory."""
-    secret = call.session.objects.get(Secret, source)
-    return _mounted(container, SecretMount(_path(container, path, expand=expand), secret, owner, mode))
-
-
-@fields("Container.withMountedTemp")
-def with_mounted_temp(
-    _: Call, container: Container, *, path: str, expand: bool, size: int | None = None
-) -> Container:
-    """An empty directory in memory."""
-    return _mounted(container, TempMount(_path(container, path, expand=expand), size))
-
-
-@fields("Container.withoutMount")
-def without_mount(_: Call, container: Container, *, path: str, expand: bool) -> Container:
-    """Take a mount away."""
-    target = _path(container, path, expand=expand)
-    return container.having(mounts=tuple(one for one in container.mounts if one.target != target))
-
-
-@fields("Container.mounts")
-def mounts(_: Call, container: Container) -> list[str]:
-    """Where something is mounted."""
-    return [mount.target for mount in container.mounts]
