@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,9 @@ from pipelines.registries.descriptors import (
 from pipelines.registries.errors import BrokenContent, NotFound
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+TEMPORARY: Final = ".part-"
+"""What the names of unfinished files begin with."""
+_ABANDONED_S: Final = 24 * 3600
 _MARKER: Final = '{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -47,6 +51,7 @@ class ImageLayout:
         layout._blobs.mkdir(parents=True, exist_ok=True)
         if not cls.is_layout(directory):
             layout._replace(directory / "oci-layout", _MARKER.encode())
+        layout._remove_abandoned()
         return layout
 
     @staticmethod
@@ -142,6 +147,13 @@ class ImageLayout:
 
     # Files
 
+    def _remove_abandoned(self) -> None:
+        """What a killed run left: nobody writes a day long."""
+        for path in self.directory.glob(f"{TEMPORARY}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    path.unlink()
+
     @property
     def _blobs(self) -> Path:
         return self.directory / "blobs/sha256"
@@ -163,7 +175,7 @@ class ImageLayout:
     @contextlib.contextmanager
     def _temporary(self, target: Path) -> Iterator[IO[bytes]]:
         """A file that becomes ``target`` when the block ends well, and is gone otherwise."""
-        handle, name = tempfile.mkstemp(prefix=".part-", dir=self.directory)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=self.directory)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file

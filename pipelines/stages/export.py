@@ -15,7 +15,7 @@ from pipelines.errors import PushFailed
 from pipelines.registries.archive import take_archive
 from pipelines.registries.descriptors import Manifest
 from pipelines.registries.errors import RegistryError
-from pipelines.registries.layout import ImageLayout
+from pipelines.registries.layout import TEMPORARY, ImageLayout
 from pipelines.release_image import BuiltImage
 from pipelines.stages.engine_errors import engine_errors
 
@@ -32,7 +32,7 @@ async def export(image: dagger.Container, layout: ImageLayout) -> BuiltImage:
     manifest = await to_thread.run_sync(memo.recall)
     if manifest is not None:
         return BuiltImage(layout, manifest, exported=False)
-    path = (layout.directory / f".export-{secrets.token_hex(6)}.tar").absolute()
+    path = (layout.directory / f"{TEMPORARY}{secrets.token_hex(6)}.tar").absolute()
     try:
         with engine_errors(PushFailed, "exporting the image"):
             await tarball.export(str(path))

@@ -54,7 +54,7 @@ def image(tmp_path: Path, made: BuiltImage) -> FixedImage:
 
 
 def leftovers(layout: ImageLayout) -> list[Path]:
-    return [path for path in layout.directory.iterdir() if path.suffix == ".tar" or ".part" in path.name]
+    return [path for path in layout.directory.iterdir() if ".part" in path.name]
 
 
 async def test_an_unchanged_image_is_exported_once(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,14 @@ def test_an_interrupted_blob_never_appears(tmp_path: Path) -> None:
     with pytest.raises(BrokenContent, match="3 bytes instead of 5"), layout.new_blob(blob) as file:
         file.write(b"hel")
     assert files_of(tmp_path) == {"oci-layout"}
+
+
+def test_what_a_killed_run_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    for name, age in ((".part-old.tar", 90_000), (".part-new", 10)):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    ImageLayout.create(tmp_path)
+    assert files_of(tmp_path) == {"oci-layout", ".part-new"}
 
 
 def test_any_path_is_only_a_digest(tmp_path: Path) -> None:
