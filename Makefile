@@ -8,7 +8,7 @@ PYTEST := $(PY) -m pytest
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo clean setup setup-test test unit engine lint format types docs-check shims
+.PHONY: help demo clean-demo clean setup setup-test test unit engine lint format types docs docs-check shims
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,9 @@ format: $(VENV)/.made ## put the code in its form
 
 types: $(VENV)/.made ## mypy, strict
 	$(PY) -m mypy
+
+docs: $(VENV)/.made ## write the schema and the reference in docs/ anew, after a change of the configuration
+	$(PY) docs/reference.py
 
 docs-check: $(VENV)/.made ## README and docs against the code
 	$(PYTEST) -q tests/unit/test_docs.py

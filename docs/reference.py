@@ -1,0 +1,110 @@
+"""Writes the reference of docs/configuration.md from the JSON Schema: `make docs`; a test compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parent / "configuration.md"
+MARK = "<!-- From here on: written by `make docs` from the JSON Schema. -->\n"
+
+Schema = dict[str, Any]
+
+
+def page(schema: Schema, text: str) -> str:
+    """``text`` with everything after the mark replaced by the reference."""
+    return text.partition(MARK)[0] + MARK + reference(schema)
+
+
+def reference(schema: Schema) -> str:
+    """Every key of ``modelport.yaml``: a table for each section, in the order of the file."""
+    parts = ["\n## Top level\n\n", _table(schema)]
+    for path, section in _sections(schema):
+        parts += [f"\n## `{path}`\n\n{_inline(section.get('description', ''))}\n\n", _table(section)]
+    return "".join(parts)
+
+
+def _sections(schema: Schema) -> list[tuple[str, Schema]]:
+    """Every nested section with its path, depth first; one that stands in several places once."""
+    definitions, found, seen = schema["$defs"], [], set()
+
+    def visit(path: str, part: Schema) -> None:
+        for name in _referred(part):
+            if name not in seen:
+                seen.add(name)
+                found.append((path, definitions[name]))
+                for key, inner in definitions[name].get("properties", {}).items():
+                    visit(f"{path}.{key}", inner)
+
+    for key, part in schema["properties"].items():
+        if key == "build":  # one of three, told apart by its key
+            visit("build", {"anyOf": [{"$ref": "#/$defs/DockerfileBuild"}]})
+            visit("build.python", {"$ref": "#/$defs/PythonBuild"})
+            visit("build (an image)", {"$ref": "#/$defs/ImageBuild"})
+        else:
+            visit(f"{key}[]" if part.get("type") == "array" else key, part)
+    return found
+
+
+def _referred(part: Any) -> list[str]:
+    """The names of the definitions that a property refers to, directly or as items or values."""
+    if isinstance(part, list):
+        return [name for one in part for name in _referred(one)]
+    if not isinstance(part, dict):
+        return []
+    own = [part["$ref"].rpartition("/")[2]] if "$ref" in part else []
+    inner = [part.get(key) for key in ("anyOf", "oneOf", "items", "additionalProperties")]
+    return own + _referred([one for one in inner if one])
+
+
+def _table(section: Schema) -> str:
+    required = section.get("required", [])
+    lines = ["| key | value | default | |\n|---|---|---|---|\n"]
+    for key, part in section["properties"].items():
+        default = "**required**" if key in required else _default(part)
+        lines.append(f"| `{key}` | {_kind(part)} | {default} | {_inline(part.get('description', ''))} |\n")
+    return "".join(lines)
+
+
+def _kind(part: Schema) -> str:  # noqa: PLR0911  # a kind each
+    if "$ref" in part or "oneOf" in part:
+        return "section"
+    if "enum" in part:
+        return ", ".join(f"`{value}`" for value in part["enum"])
+    if "const" in part:
+        return f"`{part['const']}`"
+    if "anyOf" in part:
+        kinds = [_kind(one) for one in part["anyOf"] if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if part.get("type") == "array":
+        return f"list of {_kind(part['items'])}"
+    if part.get("type") == "object":
+        return f"names to {_kind(part.get('additionalProperties', {}))}"
+    if "env://" in part.get("pattern", ""):
+        return "secret reference"
+    plain = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}
+    return "date" if part.get("format") == "date" else plain.get(part.get("type", ""), "value")
+
+
+def _default(part: Schema) -> str:
+    value = part.get("default")
+    return "" if value in (None, "", [], {}) else f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _inline(text: str) -> str:
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
+
+
+def main() -> None:
+    """Write the page and the checked-in schema anew."""
+    sys.path.insert(0, str(PAGE.parent.parent))
+    from pipelines.schema import CHECKED_IN, schema, text  # noqa: PLC0415  # found only after the line above
+
+    (PAGE.parent.parent / CHECKED_IN).write_text(text(), "utf-8")
+    PAGE.write_text(page(schema(), PAGE.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
