@@ -16,6 +16,7 @@ from pipelines.registries.layout import ImageLayout
 from pipelines.registries.port import Registry
 from pipelines.registries.targets import registries_of
 from pipelines.source import SourceRevision, read_source, releasable
+from pipelines.stages.check_plan import plan_check
 from pipelines.stages.tag import Names, names
 from pipelines.state import state_directory
 from pipelines.values import JSON
@@ -60,8 +61,10 @@ def make_plan(
     """The plan for one model.
 
     Raises:
+        ConfigError: a file that the check names is wrong.
         SourceError: the push was asked for and this commit may not be released.
     """
+    plan_check(model)  # its files are read again by the check; a wrong line is told before the build
     directory = state / "images" / model.name
     layout = ImageLayout.create(directory)
     shown = str(directory.relative_to(Path.cwd())) if directory.is_relative_to(Path.cwd()) else str(directory)

@@ -76,7 +76,10 @@ class Target:
             raise NoAnswerError(f"no connection: {err.strerror or err}", reached=False) from err
         watch = _Watch(connection.sock, self.timeout_s)
         try:
-            return self._exchange(connection, method, path, dict(headers), body)
+            answer = self._exchange(connection, method, path, dict(headers), body)
+            if watch.late:  # a body without length ends with its connection, so that looked whole
+                raise TimeoutError
+            return answer
         except (OSError, http.client.HTTPException) as err:
             raise NoAnswerError(self._reason(err, late=watch.late), reached=True) from err
         finally:

@@ -1,0 +1,307 @@
+"""The check's client against a real HTTP server: one that is good, slow, wrong, broken, silent, endless."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.in_engine import check_client
+from pipelines.in_engine.check_client import Client
+from pipelines.in_engine.check_http import NoAnswerError, Target
+
+ROOT = Path(__file__).parents[2]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Doubles a number; each other path misbehaves in its own way."""
+
+    server: Model
+
+    def do_GET(self) -> None:
+        healthy = time.monotonic() >= self.server.healthy_at
+        self.answer(200 if healthy else 503, b'{"status": "loading"}')
+
+    def do_POST(self) -> None:
+        self.server.asked += 1
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        match self.path:
+            case "/predict":
+                self.answer(200, json.dumps({"value": json.loads(body)["value"] * 2, "took": 0.1}).encode())
+            case "/echo":
+                self.answer(
+                    200, json.dumps({"type": self.headers["Content-Type"], "size": len(body)}).encode()
+                )
+            case "/error":
+                self.answer(500, b'{"error": "out of memory"}')
+            case "/closed":
+                self.connection.shutdown(socket.SHUT_RDWR)
+            case "/garbage":
+                self.wfile.write(b"\x00\x01\x02 nothing like HTTP\r\n\r\n")
+            case "/short":
+                self.answer(200, b"{}", length=10)
+            case "/silent":
+                self.server.ended.wait(10)
+            case "/trickle":
+                self.trickle()
+            case "/endless":
+                self.endless()
+
+    def answer(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def trickle(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.ended.wait(0.05):
+                self.wfile.write(b" ")
+
+    def endless(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.ended.is_set():
+                self.wfile.write(b" " * 65536)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
+        pass
+
+
+class Model(ThreadingHTTPServer):
+    daemon_threads = True
+    healthy_at = 0.0
+    asked = 0
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    server = Model()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.ended.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def plan(files: Path, port: int, **more: object) -> dict[str, Any]:
+    base = {
+        "host": "127.0.0.1",
+        "port": port,
+        "health": "/healthz",
+        "path": "/predict",
+        "start_timeout_s": 0.4,
+        "request_timeout_s": 0.4,
+        "files": str(files),
+        "golden": None,
+        "tolerance": {},
+        "ignore": [],
+        "quality": None,
+    }
+    return {**base, **more}
+
+
+def golden(files: Path, *lines: dict[str, Any]) -> str:
+    files.joinpath("golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return "golden.jsonl"
+
+
+def case(value: object, expected: object, path: str = "/predict") -> dict[str, Any]:
+    return {"request": {"path": path, "json": {"value": value}}, "expected": {"json": {"value": expected}}}
+
+
+def climb(files: Path, port: int, **more: object) -> dict[str, Any]:
+    return Client(plan(files, port, **more), files).climb()
+
+
+def test_the_whole_ladder(model: Model, tmp_path: Path) -> None:
+    rows = [{"request": {"json": {"value": n}}, "expected": n * 2} for n in range(20)]
+    tmp_path.joinpath("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    quality = {
+        "data": "rows.jsonl",
+        "path": "/predict",
+        "metric": "accuracy",
+        "answer": "value",
+        "at_least": 1.0,
+        "at_most": None,
+        "concurrency": 4,
+    }
+    report = climb(
+        tmp_path, model.server_port, golden=golden(tmp_path, case(1, 2), case(2, 4)), quality=quality
+    )
+    assert report["ok"]
+    assert [rung["name"] for rung in report["rungs"]] == ["starts", "healthy", "golden", "quality"]
+    assert (report["rungs"][2]["passed"], report["rungs"][2]["total"]) == (2, 2)
+    assert report["rungs"][3]["value"] == 1.0
+
+
+def test_a_wrong_answer_is_told_with_its_line(model: Model, tmp_path: Path) -> None:
+    report = climb(tmp_path, model.server_port, golden=golden(tmp_path, case(1, 2), case(2, 5), case(3, 7)))
+    rung = report["rungs"][-1]
+    assert not report["ok"]
+    assert (rung["detail"], [failure["line"] for failure in rung["failures"]]) == (
+        "1 of 3 golden cases",
+        [2, 3],
+    )
+    assert rung["failures"][0]["messages"] == ['"value" is 4, expected 5 (exact)']
+
+
+def test_a_failed_rung_is_the_last(model: Model, tmp_path: Path) -> None:
+    model.healthy_at = time.monotonic() + 60
+    report = climb(tmp_path, model.server_port, golden=golden(tmp_path, case(1, 2)))
+    assert [(rung["name"], rung["ok"]) for rung in report["rungs"]] == [("starts", True), ("healthy", False)]
+    assert "503" in report["rungs"][1]["detail"]
+    assert "loading" in report["rungs"][1]["detail"]
+
+
+def test_health_is_waited_for(model: Model, tmp_path: Path) -> None:
+    model.healthy_at = time.monotonic() + 0.25
+    assert climb(tmp_path, model.server_port, start_timeout_s=5.0)["ok"]
+
+
+def test_a_closed_port(tmp_path: Path) -> None:
+    began = time.monotonic()
+    report = climb(tmp_path, free_port())
+    assert [rung["name"] for rung in report["rungs"]] == ["starts"]
+    assert "did not open within 0.4 s" in report["rungs"][0]["detail"]
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/error", "status is 500, expected 200"),
+        ("/closed", "the connection"),
+        ("/garbage", "the answer is not HTTP"),
+        ("/short", "the answer ended early"),
+        ("/silent", "no whole answer within 0.4 s"),
+        ("/trickle", "no whole answer within 0.4 s"),
+    ],
+)
+def test_a_model_that_misbehaves(model: Model, tmp_path: Path, path: str, said: str) -> None:
+    report = climb(tmp_path, model.server_port, golden=golden(tmp_path, case(1, 2, path)))
+    assert said in report["rungs"][-1]["failures"][0]["messages"][0]
+
+
+def test_an_endless_answer_is_cut_off(model: Model) -> None:
+    target = Target("127.0.0.1", model.server_port, 10, largest=1 << 20)
+    with pytest.raises(NoAnswerError, match="larger than 1 MB"):
+        target.ask("POST", "/endless", body=b"")
+
+
+def test_a_model_that_stopped_answering_is_not_asked_for_ever(model: Model, tmp_path: Path) -> None:
+    cases = [case(n, n, "/silent") for n in range(10)]
+    report = climb(tmp_path, model.server_port, golden=golden(tmp_path, *cases), request_timeout_s=0.1)
+    assert report["rungs"][-1]["not_asked"] == 10 - check_client.MOST_SILENT
+    assert model.asked == check_client.MOST_SILENT
+
+
+def test_bodies_from_files_and_as_text(model: Model, tmp_path: Path) -> None:
+    tmp_path.joinpath("x.bin").write_bytes(b"\x00" * 77)
+    lines = [
+        {
+            "request": {"path": "/echo", "body_file": "x.bin"},
+            "expected": {"json": {"type": "application/octet-stream", "size": 77}},
+        },
+        {
+            "request": {"path": "/echo", "text": "ä", "headers": {"Content-Type": "text/x"}},
+            "expected": {"json": {"type": "text/x", "size": 2}},
+        },
+    ]
+    assert climb(tmp_path, model.server_port, golden=golden(tmp_path, *lines))["ok"]
+
+
+def quality(
+    files: Path, port: int, metric: str, lines: list[dict[str, Any]], **limits: float
+) -> dict[str, Any]:
+    files.joinpath("rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    wanted = {"data": "rows.jsonl", "path": "/predict", "metric": metric, "answer": "value", "concurrency": 3}
+    return climb(files, port, quality={**wanted, "at_least": None, "at_most": None, **limits})["rungs"][-1]
+
+
+def test_quality_at_its_limits(model: Model, tmp_path: Path) -> None:
+    rows = [{"request": {"json": {"value": n}}, "expected": n * 2 + (n == 0)} for n in range(4)]
+    port = model.server_port
+    assert quality(tmp_path, port, "accuracy", rows, at_least=0.75)["ok"]
+    below = quality(tmp_path, port, "accuracy", rows, at_least=0.76)
+    assert (below["ok"], below["value"]) == (False, 0.75)
+    assert below["wrong"][0] == {"line": 1, "name": "", "messages": ["predicted 0, expected 1"], "more": 0}
+    assert quality(tmp_path, port, "mae", rows, at_most=0.25)["ok"]
+    assert not quality(tmp_path, port, "mae", rows, at_most=0.24)["ok"]
+
+
+def test_a_row_without_prediction_fails_the_rung(model: Model, tmp_path: Path) -> None:
+    good = {"request": {"json": {"value": 1}}, "expected": 2}
+    rows = [good, {"request": {"path": "/error", "json": {}}, "expected": 2}, good]
+    rung = quality(tmp_path, model.server_port, "accuracy", rows, at_least=0.1)
+    assert (rung["ok"], rung["value"]) == (False, None)
+    assert rung["failures"][0]["line"] == 2
+    assert "1 row of 3" in rung["detail"]
+
+
+def test_the_prediction_has_to_be_there_and_of_its_kind(model: Model, tmp_path: Path) -> None:
+    rows = [{"request": {"json": {"value": "x"}}, "expected": 2}]  # "xx" is no number
+    rung = quality(tmp_path, model.server_port, "mae", rows, at_most=1)
+    assert rung["failures"][0]["messages"] == ['"value" is a text, the metric needs a number']
+    rows = [{"request": {"path": "/echo", "json": 1}, "expected": 2}]
+    rung = quality(tmp_path, model.server_port, "accuracy", rows, at_least=0)
+    assert rung["failures"][0]["messages"] == ['"value" is missing in the answer']
+
+
+def test_an_undefined_metric_fails_the_rung(model: Model, tmp_path: Path) -> None:
+    rows = [{"request": {"json": {"value": 1}}, "expected": n} for n in range(3)]
+    rung = quality(tmp_path, model.server_port, "spearman", rows, at_least=0.1)
+    assert not rung["ok"]
+    assert "the predictions are all the same" in rung["detail"]
+
+
+def test_the_program_prints_one_line_and_says_by_its_exit_code(model: Model, tmp_path: Path) -> None:
+    for expected, code in ((2, 0), (3, 1)):
+        content = plan(tmp_path, model.server_port, golden=golden(tmp_path, case(1, expected)))
+        tmp_path.joinpath("plan.json").write_text(json.dumps(content))
+        command = [
+            sys.executable,
+            "-B",
+            "-m",
+            "pipelines.in_engine.check_client",
+            str(tmp_path / "plan.json"),
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == code
+        assert json.loads(done.stdout)["ok"] is (code == 0)
+        assert done.stdout.count("\n") == 1
+
+
+def test_what_is_told_stays_small(model: Model, tmp_path: Path) -> None:
+    line = {
+        "request": {"json": {"value": 1}},
+        "expected": {"json": {f"{'k' * 500}{n}": "x" * 500 for n in range(50)}},
+    }
+    report = climb(tmp_path, model.server_port, golden=golden(tmp_path, *[line] * 100))
+    assert len(json.dumps(report)) < 80_000  # an engine keeps the last 100 kB
+    assert report["rungs"][-1]["failures"][0]["more"] == 45
