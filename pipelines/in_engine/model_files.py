@@ -274,8 +274,8 @@ def _follow(stream: io.BufferedReader, report: Report, inside: str, *, strict: b
 def _follow_as_pickle(report: Report, inside: str) -> None:
     """Again as ``pickle.load`` would: what is an array's bytes for joblib are opcodes for it.
 
-    Only for a file that isn't packed: joblib unpacks, pickle doesn't. An honest file read this way soon makes no
-    sense, so only names in modules that surely can be imported count.
+    Only for a file that isn't packed: joblib unpacks, pickle doesn't. An honest file read this way
+    soon makes no sense, so only names in modules that surely can be imported count.
     """
     if inside:
         return
