@@ -46,7 +46,11 @@ class Edited:
             if before.digest in known:
                 break
             todo.append(before)
-        tree = await tree_of(work, todo[-1].base)
+        first = todo[-1]
+        if isinstance(first.change, Filtered):
+            tree = await tree_of(work, todo.pop().base, first.change.wanted)
+        else:
+            tree = await tree_of(work, first.base)
         for one in reversed(todo):
             tree = await one.change.apply(work, tree)
         result = known[self.digest] = await in_thread(lambda: work.trees.put(tree))

@@ -16,6 +16,7 @@ from posixpath import normpath
 from pathspec import GitIgnoreSpec
 
 from embedded_engine.entries import TreeError
+from embedded_engine.runtime.port import JSON
 
 Rules = tuple["IgnoreFile", ...]
 """The .gitignore files that apply in a directory, outermost first."""
@@ -158,6 +159,10 @@ class Filter:
 
     def __bool__(self) -> bool:
         return bool(self.include or self.exclude or self.gitignore)
+
+    def recipe(self) -> JSON:
+        """What of it counts for a digest: all."""
+        return [list(self.include), list(self.exclude), self.gitignore]
 
     def compiled(self) -> Selection:
         """Ready for use. Raises PatternError."""

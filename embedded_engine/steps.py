@@ -109,7 +109,7 @@ async def _host_mount(work: Work, stack: contextlib.AsyncExitStack, mount: Conta
     assert isinstance(mount, DirectoryMount)  # noqa: S101  # secrets are files of the step, not mounts
     root = await stack.enter_async_context(work.view(mount.source.source))
     source = inside(root, mount.source.path)
-    if not mount.read_only:
+    if not mount.read_only or mount.owner:  # giving it an owner changes it, and its content is shared
         source = await _copy(source, await stack.enter_async_context(work.scratch()))
     return Mount(mount.target, source=source, read_only=mount.read_only, owner=mount.owner)
 

@@ -182,8 +182,7 @@ class Filtered:
 
     def recipe(self) -> JSON:
         """All of it."""
-        one = self.wanted
-        return ["filter", list(one.include), list(one.exclude), one.gitignore]
+        return ["filter", self.wanted.recipe()]
 
     async def apply(self, work: Work, tree: DirEntry) -> DirEntry:
         """Filter it."""

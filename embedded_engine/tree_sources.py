@@ -9,10 +9,11 @@ from typing import ClassVar, TypeVar
 import anyio.to_thread
 
 from embedded_engine.entries import EMPTY, DirEntry, FileEntry, TreeError
+from embedded_engine.filters import Filter
 from embedded_engine.host_import import Origin
 from embedded_engine.operations import Outcome, Work, digest_of
 from embedded_engine.paths import inside
-from embedded_engine.tree_edits import find_directory, find_file
+from embedded_engine.tree_edits import filtered, find_directory, find_file
 from embedded_engine.values import Directory, File
 
 T = TypeVar("T")
@@ -21,15 +22,16 @@ _MADE_HERE = ("tree", "directory", "file")
 
 @dataclass(frozen=True, slots=True)
 class TakenIn:
-    """A directory of a container's file system as a tree of the store."""
+    """A directory of a container's file system, or what ``wanted`` takes of it, as a tree of the store."""
 
     keep: ClassVar[bool] = True
     kind: ClassVar[str] = "take-in"
     base: Directory
+    wanted: Filter = field(default_factory=Filter)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", digest_of("taken-in", self.base.digest))
+        object.__setattr__(self, "digest", digest_of("taken-in", self.base.digest, self.wanted.recipe()))
 
     @property
     def name(self) -> str:
@@ -40,7 +42,9 @@ class TakenIn:
         """Read it into the store. Raises TreeError."""
         origin = Origin(self.base.path, "container")
         async with work.view(self.base.source) as root, work.slot():
-            entry = await in_thread(lambda: work.trees.read_directory(inside(root, self.base.path), origin))
+            entry = await in_thread(
+                lambda: work.trees.read_directory(inside(root, self.base.path), origin, self.wanted)
+            )
         return Outcome(tree=work.trees.put(entry))
 
 
@@ -49,18 +53,28 @@ async def in_thread(call: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(call)
 
 
-async def tree_of(work: Work, directory: Directory) -> DirEntry:
-    """The content of ``directory``. Raises TreeError, or what its source's evaluation raises."""
+async def tree_of(work: Work, directory: Directory, wanted: Filter | None = None) -> DirEntry:
+    """The content of ``directory``, or what ``wanted`` takes of it; the rest of a container is not read.
+
+    Raises TreeError, or what the source's evaluation raises.
+    """
+    wanted = wanted or Filter()
     if directory.source is None:
         return find_directory(EMPTY, directory.path)
     outcome = await work.result(directory.source)
     tree, path = outcome.tree, directory.path
     if tree is None:
-        tree, path = (await work.result(TakenIn(directory))).tree, "/"
+        tree, path = (await work.result(TakenIn(directory, wanted))).tree, "/"
+        wanted = Filter()
     if tree is None:
         return EMPTY
-    found, said = tree, told_path(directory)
-    return await in_thread(lambda: find_directory(work.trees.get(found), said if path != "/" else "/"))
+    found, said = tree, told_path(directory) if path != "/" else "/"
+
+    def look() -> DirEntry:
+        inner = find_directory(work.trees.get(found), said)
+        return filtered(inner, wanted, work.trees.text)
+
+    return await in_thread(look)
 
 
 async def entry_of(work: Work, file: File) -> FileEntry:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from embedded_engine import reading
 from embedded_engine.content import by_content
+from embedded_engine.directories import edited as changed
 from embedded_engine.directories import filtered
 from embedded_engine.op_edit import CopyOf, edited
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.runtime.port import Link, Remove, Write
+from embedded_engine.tree_changes import Stamped
 from embedded_engine.values import (
     CacheMount,
     Container,
@@ -45,6 +47,8 @@ async def with_directory(
     directory = call.session.objects.get(Directory, source)
     if exclude or include or gitignore:
         directory = filtered(directory, include=include, exclude=exclude, gitignore=gitignore)
+    if permissions is not None:  # for all that is in it too
+        directory = changed(directory, Stamped("/", mode=permissions))
     directory = await by_content(call.session.evaluator, directory)
     return edited(container, CopyOf(directory, path_in(container, path, expand=expand), owner, permissions))
 

@@ -46,7 +46,7 @@ def _apply(root: Path, edit: Edit) -> None:
 
 
 def _copy(root: Path, edit: Copy) -> None:
-    owner = owner_ids(root, edit.owner)
+    owner = owner_ids(root, edit.owner) if edit.owner else None
     if not edit.source.is_dir() or edit.source.is_symlink():
         target = inside(root, edit.target)
         if edit.target.endswith("/") or target.is_dir():
@@ -61,12 +61,12 @@ def _copy(root: Path, edit: Copy) -> None:
     merge(edit.source, target, owner, root)
     if not existed and target != root:
         shutil.copymode(edit.source, target)
-        os.chown(target, *owner)
+        os.chown(target, *_owned(edit.source, owner))
     if edit.mode is not None:
         target.chmod(edit.mode)
 
 
-def merge(source: Path, target: Path, owner: tuple[int, int], root: Path) -> None:
+def merge(source: Path, target: Path, owner: tuple[int, int] | None, root: Path) -> None:
     """Put what is in ``source`` into the directory ``target``; links in ``target`` are followed inside ``root``."""
     with os.scandir(source) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
@@ -82,19 +82,28 @@ def merge(source: Path, target: Path, owner: tuple[int, int], root: Path) -> Non
                 path.mkdir(parents=True)
             merge(Path(entry.path), path, owner, root)
             shutil.copymode(entry.path, path)
-            os.chown(path, *owner)
+            os.chown(path, *_owned(Path(entry.path), owner))
 
 
-def _copy_entry(source: Path, target: Path, owner: tuple[int, int]) -> None:
+def _owned(source: Path, owner: tuple[int, int] | None) -> tuple[int, int]:
+    """The owner to give: the one asked for, else the source's own (root's for what comes from the host)."""
+    if owner is not None:
+        return owner
+    found = source.lstat()
+    return found.st_uid, found.st_gid
+
+
+def _copy_entry(source: Path, target: Path, owner: tuple[int, int] | None) -> None:
+    ids = _owned(source, owner)
     mode = source.lstat().st_mode
     if stat.S_ISLNK(mode):
         target.symlink_to(source.readlink())
-        os.lchown(target, *owner)
+        os.lchown(target, *ids)
         return
     if not stat.S_ISREG(mode):
         raise RuntimeFailure(f"{source.name}: only files, directories and symbolic links can be copied")
     shutil.copyfile(source, target)
-    os.chown(target, *owner)  # before chmod: a change of owner clears set-user-id
+    os.chown(target, *ids)  # before chmod: a change of owner clears set-user-id
     target.chmod(stat.S_IMODE(mode))
 
 

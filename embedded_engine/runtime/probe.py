@@ -75,7 +75,7 @@ class Probe:
         self.attempts.clear()
         async with self.working.container(SCRATCH) as (name, root):
             await anyio.to_thread.run_sync(
-                apply_edits, root, [Copy(file.resolve(), str(file)) for file in await self._true()]
+                apply_edits, root, [Copy(file.resolve(), str(file), "0") for file in await self._true()]
             )
             for isolation in candidates():
                 reason = await self._works(name, isolation)

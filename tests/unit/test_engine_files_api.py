@@ -16,6 +16,7 @@ from runtime_simulator import SimulatedRuntime
 from embedded_engine.api import Api, build_api
 from embedded_engine.entries import EPOCH
 from embedded_engine.resolvers.tables import all_fields
+from embedded_engine.secrets import Secrets
 from embedded_engine.session import Session, open_session
 from embedded_engine.store import Store
 
@@ -67,7 +68,8 @@ async def new_session(tmp_path: Path) -> AsyncIterator[Sessions]:
 
         async def hold(*, task_status: anyio.abc.TaskStatus[Client]) -> None:
             store = Store.open(tmp_path / "state" / "engine.sqlite")
-            async with open_session(tmp_path / "state", workdir, runtime, store, quiet=True) as session:
+            secrets = Secrets.in_session(store, workdir)
+            async with open_session(tmp_path / "state", runtime, store, secrets, quiet=True) as session:
                 task_status.started(Client(session, API, workdir))
                 await ended.wait()
 
@@ -373,3 +375,25 @@ async def test_no_temporary_files_are_left(client: Client) -> None:
     await client.ask("directory", new_file("a"), "digest")
     assert [path.name for path in client.session.trees.blobs.temp.iterdir()] == ["alive"]
     assert [path.name for path in (client.workdir / "out").iterdir()] == ["a"]
+
+
+async def test_what_an_exec_may_change_is_never_the_stores_own(client: Client) -> None:
+    source = await client.id("directory", new_file("a", "1"))
+    mounts = {"own": "", "owned": ', readOnly: true, owner: "7"', "shared": ", readOnly: true"}
+    steps = [f'withMountedDirectory(path: "/{n}", source: {source}{rest})' for n, rest in mounts.items()]
+    await client.ask(*BASE, *steps, 'withExec(args: ["true"])', "sync")
+    runtime = client.session.runtime
+    assert isinstance(runtime, SimulatedRuntime)
+    shared = {
+        mount.target: mount.source is not None and mount.source.is_relative_to(client.session.trees.root)
+        for mount in runtime.executed[-1].mounts
+    }
+    assert shared == {"/own": False, "/owned": False, "/shared": True}
+
+
+async def test_permissions_of_a_copied_directory_are_for_all_that_is_in_it(client: Client) -> None:
+    source = await client.id("directory", new_file("d/a", "1"))
+    step = f'withDirectory(path: "/x", source: {source}, permissions: 448)'
+    await client.ask(*BASE, step, 'withExec(args: ["true"])', "sync")
+    (tree,) = client.session.trees.root.glob("?" * 64)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tree, *tree.rglob("*"))} == {0o700}
