@@ -43,6 +43,19 @@ def base_images(text: str, args: Mapping[str, str], target: str = "") -> tuple[s
     return tuple(images)
 
 
+def from_words(text: str, args: Mapping[str, str]) -> dict[str, str]:
+    """The image words of FROM lines as written (maybe ``$BASE``), each with ARGs filled in."""
+    known: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for word, rest in instructions(text):
+        if word == "ARG" and not found:
+            known.update(_global_arg(rest, args, known))
+        elif word == "FROM":
+            parts = [part for part in rest.split() if not part.startswith("--")]
+            found.update({part: _filled(part, known) for part in parts[:1]})
+    return found
+
+
 def _note(images: dict[str, None], image: str, stages: list[str]) -> None:
     if image and image != "scratch" and image.lower() not in stages and not image.isdigit():
         images.setdefault(image)
@@ -71,11 +84,16 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
     """(INSTRUCTION, the rest) in order; continued lines joined, comments and heredoc bodies left out."""
-    lines = iter(text.splitlines())
+    return ((word, rest) for _, word, rest in numbered(text))
+
+
+def numbered(text: str) -> Iterator[tuple[int, str, str]]:
+    """As ``instructions``, each with the number (from 1) of the line it ends on, before its heredoc bodies."""
+    counted = enumerate(text.splitlines(), 1)
     escape = "\\"
     whole = ""
     header = True
-    for line in lines:
+    for number, line in counted:
         stripped = line.strip()
         if header and _DIRECTIVE.match(stripped):
             chosen = _ESCAPE.match(stripped)
@@ -92,9 +110,9 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
         whole = ""
         if not word:
             continue
-        yield word.upper(), rest.strip()
+        yield number, word.upper(), rest.strip()
         for _, end in _HEREDOC.findall(rest):
-            for body in lines:
+            for _, body in counted:
                 if body.strip() == end:
                     break
 

@@ -63,7 +63,12 @@ def bare_config(platform: Mapping[str, Any], diff_ids: Sequence[str]) -> bytes:
     document = {name: platform[name] for name in ("architecture", "os", "variant") if platform.get(name)}
     history = [{"created": EPOCH, "created_by": "layer"} for _ in diff_ids]
     return encoded(
-        {**document, "config": {}, "rootfs": {"type": "layers", "diff_ids": list(diff_ids)}, "history": history}
+        {
+            **document,
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+            "history": history,
+        }
     )
 
 

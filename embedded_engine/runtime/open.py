@@ -15,11 +15,13 @@ import anyio.to_thread
 
 from embedded_engine.runtime.archive import Outlet
 from embedded_engine.runtime.buildah import Executor, Isolation
+from embedded_engine.runtime.dockerfile import Builder
 from embedded_engine.runtime.garbage import Garbage
 from embedded_engine.runtime.host_settings import HostSettings, host_settings
 from embedded_engine.runtime.images import Images
 from embedded_engine.runtime.layers import Layers
 from embedded_engine.runtime.port import (
+    BuildStep,
     Edit,
     ExecResult,
     ExecStep,
@@ -46,6 +48,7 @@ class ContainerRuntime:
     runner: Runner
     images: Images
     executor: Executor
+    builder: Builder
     layering: Layers
     outlet: Outlet
     views: Views
@@ -82,6 +85,11 @@ class ContainerRuntime:
         """See port.Runtime."""
         await self._prepared()
         return await self.executor.edit(parent, edits)
+
+    async def docker_build(self, step: BuildStep) -> PulledImage:
+        """See port.Runtime."""
+        isolation, settings = await self._prepared()
+        return await self.builder.build(step, isolation, settings)
 
     def mounted(self, snapshot: Snapshot) -> AbstractAsyncContextManager[Path]:
         """See port.Runtime."""
@@ -149,12 +157,14 @@ def open_runtime(
     buildah_policy = [f"--signature-policy={state.policy}"] if lacking else []
     skopeo_policy = ["--insecure-policy"] if lacking else []
     working = Working(state, runner, buildah_policy)
+    images = Images(state, runner, facts, insecure_policy=lacking)
     return ContainerRuntime(
         state=state,
         environ=environ,
         runner=runner,
-        images=Images(state, runner, facts, insecure_policy=lacking),
+        images=images,
         executor=Executor(runner, working, state.temp),
+        builder=Builder(state, runner, images, buildah_policy),
         layering=Layers(state, runner, facts, skopeo_policy),
         outlet=Outlet(state, runner, skopeo_policy),
         views=Views(working),

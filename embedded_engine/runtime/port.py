@@ -140,7 +140,7 @@ class Copy:
     """Put a host file or directory tree at ``target``; a directory's *contents* merge into ``target``.
 
     ``mode`` None keeps the source's modes (else it applies to the file, or to the directory itself);
-    ``owner`` "" means 0:0; parents are made (0755, 0:0).
+    ``owner`` "" keeps the source's; parents are made (0755, 0:0).
     """
 
     source: Path
@@ -184,6 +184,8 @@ class PulledImage:
 
     snapshot: Snapshot
     config: Mapping[str, JSON]  # the whole OCI image config document
+    steps: int = 0  # of a Dockerfile build: its steps after FROM, and those answered from the layer cache
+    cached_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,9 @@ class BuildStep:
     secrets: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)  # (id, value)
     platform: str = ""
     pins: tuple[tuple[str, str], ...] = ()  # FROM address -> address@digest, as resolved in this session
+    logins: tuple[tuple[str, Login], ...] = field(
+        default=(), repr=False
+    )  # for pinned addresses that need one
 
 
 @dataclass(frozen=True, slots=True)
