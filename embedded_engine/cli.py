@@ -77,8 +77,7 @@ def _run(options: argparse.Namespace) -> int:
 def _doctor(_: argparse.Namespace) -> int:
     from embedded_engine.doctor import report  # noqa: PLC0415
 
-    code: int = report()
-    return code
+    return report()
 
 
 def _quiet() -> bool:

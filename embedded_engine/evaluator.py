@@ -66,7 +66,7 @@ class Evaluator:
         if outcome is None:
             return await self.flights.join(operation.digest, lambda: self._run(operation))
         self.known[operation.digest] = outcome
-        self.events.done(operation, 0.0, cached=True)
+        self.events.done(operation, 0.0, cached=True, data=outcome.data)
         return outcome
 
     async def _run(self, operation: Operation) -> Outcome:
@@ -80,7 +80,7 @@ class Evaluator:
         seconds = time.monotonic() - begin
         self.store.keep(operation, outcome, seconds)
         self.known[operation.digest] = outcome
-        self.events.done(operation, seconds, cached=False)
+        self.events.done(operation, seconds, cached=False, data=outcome.data)
         return outcome
 
     def _exists(self, outcome: Outcome) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from embedded_engine.operations import Operation
+from embedded_engine.runtime.port import JSON
 
 span_id: ContextVar[str] = ContextVar("span_id", default="")
 """The caller's span (16 hex digits), from the request's ``traceparent`` header."""
@@ -38,7 +39,9 @@ class Events:
         """An operation begins to run."""
         self._print(f"{operation.kind} {operation.name}")
 
-    def done(self, operation: Operation, seconds: float, *, cached: bool, error: str = "") -> None:
+    def done(
+        self, operation: Operation, seconds: float, *, cached: bool, error: str = "", data: JSON = None
+    ) -> None:
         """An operation's outcome is known; only the first time counts."""
         if operation.digest in self.told:
             return
@@ -47,9 +50,12 @@ class Events:
         if not cached:
             ending = f"FAILED: {error}" if error else "done"
             self._print(f"{operation.kind} {operation.name}: {ending}, {seconds:.1f} s")
-        self._write(operation, seconds, cached=cached, error=error)
+        details: dict[str, JSON] = dict(data) if isinstance(data, dict) else {}
+        if error:
+            details["error"] = error
+        self._write(operation, seconds, details, cached=cached)
 
-    def _write(self, operation: Operation, seconds: float, *, cached: bool, error: str) -> None:
+    def _write(self, operation: Operation, seconds: float, details: dict[str, JSON], *, cached: bool) -> None:
         if self.file is None:
             return
         event = {
@@ -59,9 +65,8 @@ class Events:
             "cached": cached,
             "seconds": round(seconds, 3),
             "span": span_id.get(),
+            **details,
         }
-        if error:
-            event["error"] = error
         with self.file.open(
             "a", encoding="utf-8"
         ) as stream:  # one short append: lines of two sessions don't mix

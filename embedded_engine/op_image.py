@@ -79,6 +79,7 @@ class DockerBuild:
     secrets: tuple[tuple[str, Secret], ...] = ()  # (id, secret)
     platform: str = ""
     pins: tuple[tuple[str, str], ...] = ()  # FROM address -> address@digest
+    logins: tuple[tuple[str, Login], ...] = field(default=(), compare=False, repr=False)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +107,7 @@ class DockerBuild:
                 secrets=tuple((name, value.encode()) for name, value in values),
                 platform=self.platform,
                 pins=self.pins,
+                logins=self.logins,
             )
             try:
                 image = await work.runtime.docker_build(step)
@@ -115,7 +117,8 @@ class DockerBuild:
                 raise RuntimeFailure(
                     mask_text(str(failure), masks), detail=mask_text(failure.detail, masks)
                 ) from None
-        return Outcome(snapshot=image.snapshot, config=image.config)
+        steps: JSON = {"steps": image.steps, "cached_steps": image.cached_steps}
+        return Outcome(snapshot=image.snapshot, config=image.config, data=steps)
 
 
 def _step_failed(failure: BuildStepFailed, masks: tuple[str, ...]) -> ExecFailed:

@@ -98,7 +98,8 @@ async def _program(command: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def _listening() -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio sends without delay only on sockets that say they are TCP; else each answer waits 40 ms for an ACK
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.bind(("127.0.0.1", 0))
         sock.listen(256)
@@ -133,10 +134,13 @@ async def _serving(
         async def hold_session() -> None:
             api = await anyio.to_thread.run_sync(_load_api)
             from embedded_engine.runtime.open import open_runtime  # noqa: PLC0415
+            from embedded_engine.secrets import Secrets  # noqa: PLC0415
             from embedded_engine.session import open_session  # noqa: PLC0415
 
-            runtime = open_runtime(state, store)
-            async with open_session(state, workdir, runtime, store, quiet=quiet) as session:
+            log = _log if os.environ.get("EMBEDDED_ENGINE_DEBUG") else None
+            known = Secrets.in_session(store, workdir)
+            runtime = open_runtime(state, store, secrets=known.known, log=log)
+            async with open_session(state, runtime, store, known, quiet=quiet) as session:
                 loaded.put(session, api)
                 await ended.wait()
 
@@ -146,6 +150,10 @@ async def _serving(
         finally:
             application.close()
             ended.set()
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  # asked for by EMBEDDED_ENGINE_DEBUG; masked
 
 
 def _load_api() -> Api:

@@ -105,13 +105,12 @@ def machine_platform() -> str:
 
 @contextlib.asynccontextmanager
 async def open_session(
-    state: Path, workdir: Path, runtime: Runtime, store: Store, *, quiet: bool = False
+    state: Path, runtime: Runtime, store: Store, secrets: Secrets, *, quiet: bool = False
 ) -> AsyncIterator[Session]:
     """A session; when it ends all its runs are cancelled, its services stopped, its store closed."""
     file = os.environ.get("EMBEDDED_ENGINE_EVENTS")
     events = Events(Path(file) if file else None, to_stderr(quiet=quiet))
     async with anyio.create_task_group() as tasks:
-        secrets = Secrets.in_session(store, workdir)
         services = Services(Flights(tasks), events)
         trees = Trees(state / "trees")
         volumes = Volumes(state / "volumes")
@@ -130,11 +129,11 @@ async def open_session(
         try:
             yield Session(
                 state=state,
-                workdir=workdir,
+                workdir=secrets.workdir,
                 store=store,
                 runtime=runtime,
                 trees=trees,
-                host=HostFiles(workdir, trees),
+                host=HostFiles(secrets.workdir, trees),
                 secrets=secrets,
                 evaluator=evaluator,
                 tunnels=tunnels,

@@ -11,6 +11,7 @@ from embedded_engine.op_image import DockerBuild
 from embedded_engine.paths import inside
 from embedded_engine.resolvers.container_image import container_of
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
+from embedded_engine.runtime.port import Login
 from embedded_engine.session import full_address
 from embedded_engine.values import Container, Directory, Secret
 
@@ -39,6 +40,7 @@ async def docker_build(
     if ignored:
         context = filtered(context, exclude=[*ignored, f"!{dockerfile}"])
     args = {one["name"]: one["value"] for one in build_args}
+    pins = await _pins(call, base_images(text, args, target))
     operation = DockerBuild(
         context=await by_content(call.session.evaluator, context),
         dockerfile=dockerfile,
@@ -48,7 +50,8 @@ async def docker_build(
             (one.name, one) for one in (call.session.objects.get(Secret, secret) for secret in secrets)
         ),
         platform=platform or call.session.platform,
-        pins=await _pins(call, base_images(text, args, target)),
+        pins=pins,
+        logins=await _logins(call, pins),
     )
     return await container_of(call, operation, operation.platform)
 
@@ -79,3 +82,8 @@ async def _pins(call: Call, images: tuple[str, ...]) -> tuple[tuple[str, str], .
         digest = "" if at else "@" + await call.session.pinned(address)
         pins.append((image, (name if not at else address) + digest))
     return tuple(pins)
+
+
+async def _logins(call: Call, pins: tuple[tuple[str, str], ...]) -> tuple[tuple[str, Login], ...]:
+    found = [(address, await call.session.login(pinned)) for address, pinned in pins]
+    return tuple((address, login) for address, login in found if login is not None)

@@ -15,6 +15,7 @@ from runtime_simulator import SimulatedRuntime
 
 from embedded_engine.api import Api, build_api
 from embedded_engine.resolvers.tables import all_fields
+from embedded_engine.secrets import Secrets
 from embedded_engine.session import Session, open_session
 from embedded_engine.store import Store
 
@@ -76,7 +77,8 @@ async def new_session(tmp_path: Path) -> AsyncIterator[Sessions]:
 
         async def hold(ready: Callable[[Client], None], end: anyio.Event) -> None:
             store = Store.open(tmp_path / "state" / "engine.sqlite")
-            async with open_session(tmp_path / "state", workdir, runtime, store, quiet=True) as session:
+            secrets = Secrets.in_session(store, workdir)
+            async with open_session(tmp_path / "state", runtime, store, secrets, quiet=True) as session:
                 ready(Client(session, API, runtime))
                 await end.wait()
 
