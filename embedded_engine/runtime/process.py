@@ -11,7 +11,7 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -23,8 +23,19 @@ TAIL_LINES = 20
 TAIL_BYTES = 8_000
 _CHUNK = 1 << 16
 
-OnOutput = Callable[[int, bytes], None]
-"""Told each piece of output as it comes: 1 or 2 for the stream, and the bytes (not masked)."""
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a caller wants to do while a process runs.
+
+    ``on_output`` is told each piece of output as it comes: 1 or 2 for the stream, and the bytes (not masked).
+    ``gate`` is awaited with the process's id before it is given its stdin. ``keep_output`` False: the output is
+    not also kept, for a process that may run long.
+    """
+
+    on_output: Callable[[int, bytes], None] | None = None
+    gate: Callable[[int], Awaitable[None]] | None = None
+    keep_output: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +84,16 @@ class Runner:
         *,
         stdin: bytes = b"",
         check: bool = True,
-        on_output: OnOutput | None = None,
-        extra_env: Mapping[str, str] | None = None,
+        hooks: Hooks | None = None,
     ) -> Finished:
         """Run ``argv`` to its end. Raises CommandFailed (if ``check``) or ToolMissing."""
+        hooks = hooks or Hooks()
+        argv = with_registries(argv, self.environ)
         self._tell(argv)
-        async with self._started(argv, stdin=bool(stdin), extra_env=extra_env) as process:
-            finished = await _communicate(process, stdin, on_output)
+        async with self._started(argv, stdin=bool(stdin)) as process:
+            if hooks.gate is not None:
+                await hooks.gate(process.pid)
+            finished = await _communicate(process, stdin, hooks)
         if check and finished.exit_code != 0:
             raise self.failure(argv, finished)
         return finished
@@ -98,7 +112,7 @@ class Runner:
 
     @contextlib.asynccontextmanager
     async def _started(
-        self, argv: Sequence[str], *, stdin: bool, extra_env: Mapping[str, str] | None
+        self, argv: Sequence[str], *, stdin: bool
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         try:
             process = await asyncio.create_subprocess_exec(
@@ -106,7 +120,7 @@ class Runner:
                 stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**self.environ, **(extra_env or {})},
+                env=self.environ,
                 start_new_session=True,
             )
         except FileNotFoundError:
@@ -119,6 +133,14 @@ class Runner:
                 await process.wait()
                 # the transport holds the pipes; closing it now spares a ResourceWarning at the loop's end
                 process._transport.close()  # type: ignore[attr-defined]  # asyncio offers no public close
+
+
+def with_registries(argv: Sequence[str], environ: Mapping[str, str]) -> Sequence[str]:
+    """Skopeo reads CONTAINERS_REGISTRIES_CONF only as a flag; Buildah and Podman read the variable themselves."""
+    conf = environ.get("CONTAINERS_REGISTRIES_CONF")
+    if argv[0] != "skopeo" or not conf:
+        return argv
+    return ["skopeo", "--registries-conf", conf, *argv[1:]]
 
 
 def missing(program: str) -> ToolMissing:
@@ -138,18 +160,17 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-async def _communicate(
-    process: asyncio.subprocess.Process, stdin: bytes, on_output: OnOutput | None
-) -> Finished:
+async def _communicate(process: asyncio.subprocess.Process, stdin: bytes, hooks: Hooks) -> Finished:
     outputs: dict[int, list[bytes]] = {1: [], 2: []}
     combined: list[bytes] = []
 
     async def read(stream: asyncio.StreamReader | None, number: int) -> None:
         while stream is not None and (piece := await stream.read(_CHUNK)):
-            outputs[number].append(piece)
-            combined.append(piece)
-            if on_output is not None:
-                on_output(number, piece)
+            if hooks.keep_output:
+                outputs[number].append(piece)
+                combined.append(piece)
+            if hooks.on_output is not None:
+                hooks.on_output(number, piece)
 
     async with anyio.create_task_group() as group:
         group.start_soon(read, process.stdout, 1)
