@@ -1,7 +1,7 @@
 """The check stage: does the model work? A ladder of rungs against the built image (design, section 6).
 
 Starts, healthy, golden cases, quality: one exec of a small client with the model as its service, so an image
-that was checked before is answered from the engine's cache. The unit tests run beside it, in the image itself.
+that was checked before is answered from the engine's cache. The unit tests run beside it, in the image.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def _climb(image: dagger.Container, model: Model, plan: CheckPlan) -> tupl
         )
     except dagger.ExecError as err:
         rungs = parse_ladder(err.stdout)
-        return rungs if rungs is not None else (_not_started(err, model),)
+        return rungs if rungs is not None else (not_started(err, model),)
     rungs = parse_ladder(told)
     if rungs is None:
         raise CheckFailed(
@@ -96,8 +96,12 @@ def _client(image: dagger.Container, model: Model, plan: CheckPlan) -> dagger.Co
     return tools.with_workdir(PROGRAM_DIRECTORY).with_service_binding(HOST, service)
 
 
-def _not_started(err: dagger.ExecError, model: Model) -> Rung:
-    """The error is not of the client: the model's service ended, or never opened its port."""
+def not_started(err: dagger.ExecError, model: Model) -> Rung:
+    """The rung for an error that is not the client's: the service ended, or never opened its port.
+
+    Raises:
+        CheckFailed: it was the client itself that could not run.
+    """
     log = tail(err.stderr or err.stdout, 40)
     ended = re.search(r"service \S+ exited", err.message)
     if "check_client" in " ".join(err.command) and not ended:

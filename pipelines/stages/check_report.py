@@ -79,7 +79,7 @@ def parse_ladder(text: str) -> tuple[Rung, ...] | None:
     try:
         told = json.loads(text)
         return tuple(Rung.parse(rung) for rung in told["rungs"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

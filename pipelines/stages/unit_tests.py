@@ -29,7 +29,7 @@ async def unit_rung(image: dagger.Container, model: Model, unit: UnitTests) -> R
     except dagger.ExecError as err:
         said = f"{err.stdout}\n{err.stderr}".strip()
         return Rung("unit", ok=False, detail=failure_of(said, err.exit_code), log=tail(said, 40))
-    count = tests_run(said)
+    count = ran_in(said)
     if count == 0:
         return Rung("unit", ok=False, detail="the unit tests' command found no test", log=tail(said))
     return Rung("unit", ok=True, detail=counted(count), facts={"tests": count})
@@ -54,7 +54,7 @@ def counted(count: int | None) -> str:
     return "1 unit test" if count == 1 else f"{count} unit tests"
 
 
-def tests_run(said: str) -> int | None:
+def ran_in(said: str) -> int | None:
     """How many tests unittest or pytest says it ran; None when neither spoke."""
     if ran := re.findall(r"^Ran (\d+) tests? in ", said, re.MULTILINE):
         return sum(map(int, ran))
