@@ -104,24 +104,27 @@ class Blobs:
                     blob.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _fresh(self) -> Iterator[tuple[Path, int]]:
-        target = self.temp / f"blob-{next(self._serial)}"
+    def _fresh(self) -> Iterator[tuple[str, int]]:
+        target = f"{self.temp}/blob-{next(self._serial)}"  # text: paths as objects cost more than the files
         descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             yield target, descriptor
         finally:
             os.close(descriptor)
-            target.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(target)  # noqa: PTH108
 
-    def _keep(self, target: Path, descriptor: int, entry: FileEntry) -> None:
+    def _keep(self, target: str, descriptor: int, entry: FileEntry) -> None:
         set_metadata(descriptor, entry)
-        path = self.path(entry)
+        bucket = entry.sha256[:2]
+        path = f"{self.root}/{bucket}/{_name(entry)}"
         try:
-            target.rename(path)
+            os.rename(target, path)  # noqa: PTH104
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            target.rename(path)
-        self._seen.setdefault(entry.sha256[:2], _contents(path.parent)).add(entry.sha256)
+            self.path(entry).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(target, path)  # noqa: PTH104
+        if not self.has(entry.sha256):
+            self._seen[bucket].add(entry.sha256)
 
 
 def intact(path: Path, entry: FileEntry) -> bool:

@@ -181,6 +181,8 @@ class Selection:
         """Whether the entry at ``path`` is taken for its own sake."""
         if self.include and not self.include.match(path):
             return False
+        if not self.exclude and not rules:
+            return True
         return not self.exclude.match(path) and not ignored(path, rules, directory=directory)
 
     def enters(self, path: str, rules: Rules = ()) -> bool:

@@ -105,7 +105,10 @@ class Reader:
     def _leaf(self, item: os.DirEntry[str], path: str) -> Entry | Future[FileEntry] | None:
         shown = self.origin.path(path)
         with told(shown):
-            found = item.stat(follow_symlinks=False)
+            try:
+                found = item.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                return None  # gone since it was listed: an editor's or a lock file
             if stat.S_ISLNK(found.st_mode):
                 return LinkEntry(os.readlink(item), *self._owner(found))  # noqa: PTH115 - as text, untouched
         if stat.S_ISREG(found.st_mode):
