@@ -56,6 +56,9 @@ def run(model: str) -> int:
     references = [line.split()[-1] for line in output if line.startswith("trace it")]
     if code != 0 or not references:
         return code
+    if references[0].endswith("-dirty"):
+        system.say("not traced: the checkout has uncommitted changes, and no commit has these files")
+        return code
     traced, _ = _told(["trace", references[0]], environment)
     system.say("`make demo` again takes seconds; `make clean-demo` ends the registry and removes everything")
     return traced
