@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
 
 from embedded_engine.paths import inside
 from embedded_engine.runtime.edits import apply_edits, owner_ids
+from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import TARGET, HostSettings
 from embedded_engine.runtime.logins import private_directory
 from embedded_engine.runtime.outcome import ending, without_noise
@@ -32,12 +32,6 @@ from embedded_engine.runtime.working import Working
 HOSTNAME = (
     "dagger"  # as in Dagger's engine; a name of its own for each container would end up in what it makes
 )
-CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-"""Runs a tool in a PID namespace of its own: when its first process dies, the kernel kills all that came of it.
-
-Neither isolation does that: with `oci` the container goes on after Buildah is killed, with `chroot` a daemonised child
-does. --pdeathsig ends it too when this process is killed. Costs 5 ms.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +55,8 @@ class Executor:
 
     runner: Runner
     working: Working
+    enclosures: Enclosures
     temp: Path
-    serial: Iterator[int] = field(default_factory=itertools.count)
 
     async def edit(self, parent: Snapshot, edits: Sequence[Edit]) -> Snapshot:
         """Apply ``edits`` as one layer. Raises RuntimeFailure."""
@@ -78,9 +72,11 @@ class Executor:
             with private_directory(self.temp) as private:
                 volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
                 residue = Residue.before(root, mount_points(step, volumes), step.workdir)
-                argv = run_argv(step, name, isolation, settings, volumes)
                 stdin = read_redirect(step, root) if step.redirect_stdin else step.stdin
-                finished = await self.runner.run([*CONTAINED, *argv], stdin=stdin, check=False)
+                async with self.enclosures.one(isolation.runtime) as enclosure:
+                    options = [*isolation.args(), *enclosure.runtime_args(isolation.kind)]
+                    argv = enclosure.argv(run_argv(step, name, options, settings, volumes))
+                    finished = await self.runner.run(argv, stdin=stdin, check=False)
             ended = ending(finished)
             await anyio.to_thread.run_sync(write_redirects, step, root, finished.stdout, ended.stderr)
             snapshot = None
@@ -94,7 +90,7 @@ class Executor:
 def run_argv(
     step: ExecStep,
     container: str,
-    isolation: Isolation,
+    isolation: Sequence[str],
     settings: HostSettings,
     volumes: Iterable[tuple[Path, str, bool]],
 ) -> list[str]:
@@ -108,7 +104,7 @@ def run_argv(
         options.append(f"--user={step.user}")
     args = step.args if not step.secret_env else ("/bin/sh", "-c", _WITH_SECRETS, step.args[0], *step.args)
     fixed = ["--no-hosts", f"--hostname={HOSTNAME}", f"--workingdir={step.workdir or '/'}"]
-    return ["buildah", "run", *isolation.args(), *fixed, *options, container, "--", *args]
+    return ["buildah", "run", *isolation, *fixed, *options, container, "--", *args]
 
 
 _SECRETS_TARGET = "/run/.engine-secrets"

@@ -26,7 +26,8 @@ import anyio.to_thread
 from embedded_engine.dockerfile import from_words, numbered
 from embedded_engine.runtime import oci
 from embedded_engine.runtime.build_log import BuildLog
-from embedded_engine.runtime.buildah import CONTAINED, Isolation
+from embedded_engine.runtime.buildah import Isolation
+from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import HostSettings
 from embedded_engine.runtime.images import Images
 from embedded_engine.runtime.logins import private_directory
@@ -38,7 +39,7 @@ from embedded_engine.runtime.port import (
     RuntimeFailure,
     Snapshot,
 )
-from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.process import Hooks, Runner
 from embedded_engine.runtime.state import State
 from embedded_engine.runtime.working import EPOCH
 
@@ -57,6 +58,7 @@ class Builder:
     state: State
     runner: Runner
     images: Images
+    enclosures: Enclosures
     policy: Sequence[str] = ()
 
     async def build(self, step: BuildStep, isolation: Isolation, settings: HostSettings) -> PulledImage:
@@ -70,9 +72,11 @@ class Builder:
             with private_directory(self.state.temp) as private:
                 secrets = secret_args(private, step.secrets)
                 options = [*base_args(text, step.args, bases), *secrets, *self.policy]
-                argv = build_argv(step, directory, isolation, settings, options)
                 log = BuildLog(len(settings.env) > 0)
-                finished = await self.runner.run([*CONTAINED, *argv], check=False, on_output=log.add)
+                async with self.enclosures.one(isolation.runtime) as enclosure:
+                    options += [*isolation.args(), *enclosure.runtime_args(isolation.kind)]
+                    argv = enclosure.argv(build_argv(step, directory, settings, options))
+                    finished = await self.runner.run(argv, check=False, hooks=Hooks(log.add))
             if finished.exit_code != 0:
                 raise _failed(text, log, finished.exit_code, finished.said)
             built = Snapshot((directory / "id").read_text().strip().removeprefix("sha256:"))
@@ -148,7 +152,6 @@ def secret_args(private: Path, secrets: Iterable[tuple[str, bytes]]) -> list[str
 def build_argv(
     step: BuildStep,
     directory: Path,
-    isolation: Isolation,
     settings: HostSettings,
     options: Sequence[str],
 ) -> list[str]:
@@ -156,14 +159,21 @@ def build_argv(
     own = {name for name, _ in step.args}
     args = [*((name, value) for name, value in settings.env if name not in own), *step.args]
     return [
-        *("buildah", "bud", "--layers", "--pull-never", "--format=oci", "--identity-label=false"),
+        *(
+            "buildah",
+            "bud",
+            "--layers",
+            "--force-rm",
+            "--pull-never",
+            "--format=oci",
+            "--identity-label=false",
+        ),
         *(
             f"--timestamp={EPOCH}",
             f"--file={directory / 'Dockerfile'}",
             f"--ignorefile={directory / 'ignore'}",
         ),
         f"--iidfile={directory / 'id'}",
-        *isolation.args(),
         *(f"--build-arg={name}={value}" for name, value in args),
         *(f"--volume={source}:{target}:ro" for source, target in settings.mounts()),
         *([f"--target={step.target}"] if step.target else []),

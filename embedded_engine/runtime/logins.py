@@ -11,15 +11,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from embedded_engine.runtime.enclosure import owner_name
 from embedded_engine.runtime.port import Login
+
+MEMORY = Path("/dev/shm")  # noqa: S108  # mkdtemp makes a private directory in it
 
 
 @contextlib.contextmanager
 def private_directory(fallback: Path) -> Iterator[Path]:
     """A directory for secrets, 0700 and in memory where the machine has /dev/shm; gone afterwards."""
-    memory = Path("/dev/shm")  # noqa: S108  # mkdtemp makes a private directory in it
-    base = memory if memory.is_dir() else fallback
-    directory = Path(tempfile.mkdtemp(prefix="embedded-engine-", dir=base))
+    base = MEMORY if MEMORY.is_dir() else fallback
+    directory = Path(tempfile.mkdtemp(prefix=f"{owner_name()}-", dir=base))
     try:
         yield directory
     finally:

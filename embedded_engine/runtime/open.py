@@ -16,6 +16,7 @@ import anyio.to_thread
 from embedded_engine.runtime.archive import Outlet
 from embedded_engine.runtime.buildah import Executor, Isolation
 from embedded_engine.runtime.dockerfile import Builder
+from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.garbage import Garbage
 from embedded_engine.runtime.host_settings import HostSettings, host_settings
 from embedded_engine.runtime.images import Images
@@ -30,10 +31,13 @@ from embedded_engine.runtime.port import (
     Login,
     OutImage,
     PulledImage,
+    RunningService,
+    ServicePort,
     Snapshot,
 )
 from embedded_engine.runtime.probe import Probe
 from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.services import ServiceHost
 from embedded_engine.runtime.state import State, open_state, policy_needed, tool_environ
 from embedded_engine.runtime.views import Views
 from embedded_engine.runtime.working import Working
@@ -54,6 +58,7 @@ class ContainerRuntime:
     views: Views
     probe: Probe
     garbage: Garbage
+    services: ServiceHost
     _ready: anyio.Lock = field(default_factory=anyio.Lock)
     _isolation: Isolation | None = None
     _settings: HostSettings | None = None
@@ -105,6 +110,12 @@ class ContainerRuntime:
         """See port.Runtime."""
         return await self.layering.of(snapshot)
 
+    async def start_service(
+        self, step: ExecStep, hostname: str, ports: Sequence[ServicePort], timeout_s: float = 120
+    ) -> RunningService:
+        """See port.Runtime."""
+        return await self.services.start(step, hostname, ports, timeout_s, await self._prepared())
+
     async def publish(self, image: OutImage, address: str, login: Login | None) -> None:
         """See port.Runtime."""
         await self.outlet.publish(image, address, login)
@@ -119,7 +130,9 @@ class ContainerRuntime:
 
     async def close(self) -> None:
         """See port.Runtime."""
+        await self.services.close()
         await self.views.close()
+        self.garbage.release()
 
     async def isolation(self) -> Isolation:
         """How commands are isolated here; probed at the first call on a machine. Raises RuntimeFailure."""
@@ -156,6 +169,7 @@ def open_runtime(
     lacking = policy_needed(environ)
     buildah_policy = [f"--signature-policy={state.policy}"] if lacking else []
     skopeo_policy = ["--insecure-policy"] if lacking else []
+    enclosures = Enclosures(state, runner)
     working = Working(state, runner, buildah_policy)
     images = Images(state, runner, facts, insecure_policy=lacking)
     return ContainerRuntime(
@@ -163,11 +177,12 @@ def open_runtime(
         environ=environ,
         runner=runner,
         images=images,
-        executor=Executor(runner, working, state.temp),
-        builder=Builder(state, runner, images, buildah_policy),
+        executor=Executor(runner, working, enclosures, state.temp),
+        builder=Builder(state, runner, images, enclosures, buildah_policy),
         layering=Layers(state, runner, facts, skopeo_policy),
         outlet=Outlet(state, runner, skopeo_policy),
         views=Views(working),
-        probe=Probe(state, runner, working, facts),
-        garbage=Garbage(state, runner, working),
+        probe=Probe(state, runner, working, enclosures, facts),
+        garbage=Garbage(state, runner, enclosures),
+        services=ServiceHost(runner, working, enclosures, facts, state.temp),
     )

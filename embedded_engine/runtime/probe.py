@@ -16,8 +16,9 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from embedded_engine.runtime.buildah import CONTAINED, Isolation
+from embedded_engine.runtime.buildah import Isolation
 from embedded_engine.runtime.edits import apply_edits
+from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.port import SCRATCH, Copy, Facts, RuntimeFailure
 from embedded_engine.runtime.process import CommandFailed, Finished, Runner, missing
 from embedded_engine.runtime.state import State, use_driver
@@ -44,6 +45,7 @@ class Probe:
     state: State
     runner: Runner
     working: Working
+    enclosures: Enclosures
     facts: Facts
     attempts: list[Attempt] = field(default_factory=list)
 
@@ -88,18 +90,11 @@ class Probe:
         )
 
     async def _works(self, container: str, isolation: Isolation) -> str:
-        argv = [
-            *CONTAINED,
-            "buildah",
-            "run",
-            *isolation.args(),
-            "--no-hosts",
-            container,
-            "--",
-            true_program(),
-        ]
         with anyio.move_on_after(_TIMEOUT_S):
-            finished = await self.runner.run(argv, check=False)
+            async with self.enclosures.one(isolation.runtime) as enclosure:
+                options = [*isolation.args(), *enclosure.runtime_args(isolation.kind), "--no-hosts"]
+                argv = ["buildah", "run", *options, container, "--", true_program()]
+                finished = await self.runner.run(enclosure.argv(argv), check=False)
             return "" if finished.exit_code == 0 else reason_of(finished)
         return f"no answer in {_TIMEOUT_S} s"
 

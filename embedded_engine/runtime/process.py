@@ -145,13 +145,9 @@ def with_registries(argv: Sequence[str], environ: Mapping[str, str]) -> Sequence
 
 def missing(program: str) -> ToolMissing:
     """The error for a program that is not there."""
-    packages = {
-        "buildah": "buildah podman skopeo",
-        "podman": "buildah podman skopeo",
-        "skopeo": "buildah podman skopeo",
-    }
-    package = packages.get(program, {"unshare": "util-linux", "setpriv": "util-linux"}.get(program, program))
-    return ToolMissing(f"{program} is not installed: apt-get install {package}")
+    packages = {"buildah": "buildah skopeo", "skopeo": "buildah skopeo", "unshare": "util-linux"}
+    package = packages.get(program, "util-linux" if program in ("setpriv", "nsenter") else program)
+    return ToolMissing(f"{program} is missing: apt-get install {package}")
 
 
 def kill_group(pid: int) -> None:

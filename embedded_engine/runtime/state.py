@@ -45,7 +45,7 @@ class State:
     @property
     def temp(self) -> Path:
         """For files that live as long as one call."""
-        return self.root / "tmp"
+        return self.root / "tools"
 
     @property
     def policy(self) -> Path:
@@ -117,15 +117,11 @@ def containers_conf(state: State, nofile: int, nproc: int) -> str:
     return f"""# made by the embedded engine
 [containers]
 default_ulimits = [{ulimits}]
-log_driver = "k8s-file"
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 image_copy_tmp_dir = "{state.temp}"
-static_dir = "{state.root / "libpod"}"
-volume_path = "{state.root / "volumes-podman"}"
-tmp_dir = "{state.runroot / "libpod"}"
 [network]
 network_backend = "netavark"
 network_config_dir = "{state.root / "networks"}"

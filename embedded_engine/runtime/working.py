@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 
+from embedded_engine.runtime.enclosure import owner_name
 from embedded_engine.runtime.port import SCRATCH, Snapshot
 from embedded_engine.runtime.process import Runner
 from embedded_engine.runtime.state import State
 
 EPOCH = 315_532_800
 """1980-01-01: the one time every file in a layer of ours has (zip files know no earlier one)."""
-PREFIX = "ee"
 
 
 @dataclass(slots=True)
@@ -70,25 +69,3 @@ def commit_argv(name: str, policy: Sequence[str]) -> list[str]:
     """
     options = ["--quiet", "--rm", "--format=oci", f"--timestamp={EPOCH}"]
     return ["buildah", "commit", *options, *policy, name]
-
-
-def owner_name() -> str:
-    """What this process's containers are called: its id and start time, so that a dead owner can be told."""
-    return f"{PREFIX}-{os.getpid()}-{start_time(os.getpid())}"
-
-
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(text.rpartition(")")[2].split()[19])
-
-
-def is_orphan(name: str) -> bool:
-    """Whether a container of ours has lost the process that made it."""
-    parts = name.split("-")
-    if len(parts) < 3 or parts[0] != PREFIX or not parts[1].isdecimal():
-        return False
-    return str(start_time(int(parts[1]))) != parts[2]

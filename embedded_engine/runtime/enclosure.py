@@ -1,0 +1,95 @@
+"""What encloses a tool that runs containers, so that nothing of it is left however it ends.
+
+The tool runs in a PID namespace of its own: when that namespace's first process dies, the kernel kills all that came
+of it. Neither isolation does that: with `oci` the container goes on after Buildah is killed, with `chroot` a
+daemonised child does. `--pdeathsig` ends it too when this process is killed. Costs 5 ms. What the kernel doesn't
+clear away (the bundle, the OCI runtime's notes, its cgroups) lies in directories named after this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.state import State
+
+PREFIX = "ee"
+CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """The directories of one run."""
+
+    temp: Path
+    notes: Path
+
+    def argv(self, tool: Sequence[str]) -> list[str]:
+        """The command line that runs ``tool`` enclosed."""
+        return ["env", f"TMPDIR={self.temp}", *CONTAINED, *tool]
+
+    def runtime_args(self, kind: str) -> list[str]:
+        """Buildah's option that makes the OCI runtime keep its notes here."""
+        return [f"--runtime-flag=root={self.notes}"] if kind == "oci" else []
+
+
+@dataclass(slots=True)
+class Enclosures:
+    """Makes enclosures and clears them away."""
+
+    state: State
+    runner: Runner
+    serial: Iterator[int] = field(default_factory=itertools.count)
+
+    @contextlib.asynccontextmanager
+    async def one(self, runtime: str) -> AsyncIterator[Enclosure]:
+        """An enclosure for tools that use the OCI runtime ``runtime``; cleared away at the end."""
+        name = f"{owner_name()}-{next(self.serial)}"
+        enclosure = Enclosure(self.state.temp / name, self.state.runroot / "notes" / name)
+        for directory in (enclosure.temp, enclosure.notes):
+            directory.mkdir(mode=0o700, parents=True)
+        try:
+            yield enclosure
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.clear(enclosure, runtime)
+
+    async def clear(self, enclosure: Enclosure, runtime: str) -> None:
+        """Remove what is left of a run that has ended."""
+        containers = sorted(enclosure.notes.iterdir()) if enclosure.notes.is_dir() else []
+        for container in containers:  # only after a run that was killed
+            argv = [runtime or "runc", f"--root={enclosure.notes}", "delete", "--force", container.name]
+            await self.runner.run(argv, check=False)
+        for directory in (enclosure.notes, enclosure.temp):
+            await anyio.to_thread.run_sync(shutil.rmtree, directory, True)  # ignore_errors
+
+
+def owner_name() -> str:
+    """What this process's things are called: its id and start time, so that a dead owner can be told."""
+    return f"{PREFIX}-{os.getpid()}-{start_time(os.getpid())}"
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def is_orphan(name: str) -> bool:
+    """Whether something named by ``owner_name`` has lost the process that made it."""
+    parts = name.split("-")
+    if len(parts) < 3 or parts[0] != PREFIX or not parts[1].isdecimal():
+        return False
+    return str(start_time(int(parts[1]))) != parts[2]
