@@ -56,11 +56,7 @@ class Console:
 
 def told(stage: Stage) -> str:
     """The text after a stage's time."""
-    if stage.status == "failed":
-        return str(stage.error.get("message", ""))
-    if stage.summary:
+    if stage.summary or stage.executed is None or stage.status == "failed":
         return stage.summary
-    if stage.executed is None:
-        return ""
     total = stage.executed + (stage.cached or 0)
     return f"{stage.cached} of {total} steps cached"

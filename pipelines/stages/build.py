@@ -59,11 +59,10 @@ async def _built(image: dagger.Container, model: Model, file: Path) -> dagger.Co
         except dagger.ExecError as err:
             raise _failed_step(err, model.directory / file) from err
         except dagger.QueryError as err:
+            whole = tail(str(err))
+            detail = whole if "\n" in whole else ""
             raise BuildFailed(
-                first_line(err),
-                place=Place(model.directory / file),
-                hint=_hint(str(err)),
-                detail=tail(str(err)),
+                first_line(err), place=Place(model.directory / file), hint=_hint(str(err)), detail=detail
             ) from err
 
 

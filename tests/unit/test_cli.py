@@ -119,7 +119,7 @@ def test_a_stage_is_one_line() -> None:
             datetime.now(UTC),
             status="failed",
             seconds=3.1,
-            error={"message": "golden case 7 of 24"},
+            summary="golden case 7 of 24",
         )
     )
     assert out.getvalue().splitlines() == [
