@@ -85,3 +85,14 @@ def mask_bytes(data: bytes, values: Iterable[str | bytes]) -> bytes:
 def mask_text(text: str, values: Iterable[str | bytes]) -> str:
     """``text`` with every value hidden."""
     return mask_bytes(text.encode("utf-8", "surrogateescape"), values).decode("utf-8", "surrogateescape")
+
+
+def mask_tail(text: str, values: Iterable[str | bytes]) -> str:
+    """The end of a longer text with every value hidden, also one that was cut where the text begins."""
+    data = text.encode("utf-8", "surrogateescape")
+    patterns = patterns_of(values)
+    ends = (pattern[start:] for pattern in patterns for start in range(1, len(pattern)))
+    cut = max((len(end) for end in ends if data.startswith(end)), default=0)
+    if cut and not any(data.startswith(pattern) for pattern in patterns):
+        data = MASK + data[cut:]
+    return mask_bytes(data, values).decode("utf-8", "surrogateescape")

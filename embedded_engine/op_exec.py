@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from embedded_engine.evaluator import gathered
-from embedded_engine.masking import mask_bytes, mask_text
+from embedded_engine.masking import mask_bytes, mask_tail, mask_text
 from embedded_engine.operations import Operation, Outcome, TreeId, Work, digest_of
 from embedded_engine.runtime.port import JSON, ExecResult, ExecStep, RuntimeFailure, SetupFailure
 from embedded_engine.steps import Prepared, environment, prepared, with_services
@@ -128,7 +128,7 @@ class Exec:
         for service in step.services:
             code = service.exit_code()
             if code is not None:
-                stdout, stderr = (mask_text(log, masks) for log in service.logs())
+                stdout, stderr = (mask_tail(log, masks) for log in service.logs())
                 message = f"bound service {service.hostname} exited: exit code: {code}"
                 raise ExecFailed(message, args=self.args, exit_code=code, stdout=stdout, stderr=stderr)
 

@@ -9,7 +9,7 @@ import anyio
 
 from embedded_engine.events import Events
 from embedded_engine.flights import Flights
-from embedded_engine.masking import mask_text
+from embedded_engine.masking import mask_tail, mask_text
 from embedded_engine.operations import Work, digest_of
 from embedded_engine.runtime.port import RunningService, ServiceFailed, ServicePort
 from embedded_engine.steps import prepared, with_services
@@ -106,5 +106,5 @@ def _told(failure: ServiceFailed, service: Service, masks: tuple[str, ...]) -> S
     name = hostname_of(service)
     code = -1 if failure.exit_code is None else failure.exit_code
     text = mask_text(f"start {name}: {failure}", masks)
-    outputs = {"stdout": mask_text(failure.stdout, masks), "stderr": mask_text(failure.stderr, masks)}
+    outputs = {"stdout": mask_tail(failure.stdout, masks), "stderr": mask_tail(failure.stderr, masks)}
     return ServiceError(text, args=service.args, exit_code=code, **outputs)

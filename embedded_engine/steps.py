@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from embedded_engine.image_config import DEFAULT_PATH
 from embedded_engine.operations import Work
 from embedded_engine.paths import inside
 from embedded_engine.runtime.port import SCRATCH, ExecStep, Mount, SecretFile
+from embedded_engine.tree_sources import base_name
 from embedded_engine.values import (
     CacheMount,
     Container,
@@ -110,17 +112,19 @@ async def _host_mount(work: Work, stack: contextlib.AsyncExitStack, mount: Conta
     root = await stack.enter_async_context(work.view(mount.source.source))
     source = inside(root, mount.source.path)
     if not mount.read_only or mount.owner:  # giving it an owner changes it, and its content is shared
-        source = await _copy(source, await stack.enter_async_context(work.scratch()))
+        scratch = await stack.enter_async_context(work.scratch())
+        source = await _copy(source, scratch / (base_name(mount.source.path) or "root"))
     return Mount(mount.target, source=source, read_only=mount.read_only, owner=mount.owner)
 
 
-async def _copy(source: Path, scratch: Path) -> Path:
+async def _copy(source: Path, target: Path) -> Path:
     """A private copy, since what an exec writes to a mount must not reach the content that others share."""
-    target = scratch / (source.name or "root")
 
     def copy() -> None:
         if source.is_dir():
             shutil.copytree(source, target, symlinks=True, copy_function=_copy_owned)
+            for where, _, _ in os.walk(source):
+                _give(where, target / os.path.relpath(where, source))
         else:
             _copy_owned(source, target)
 
@@ -130,6 +134,13 @@ async def _copy(source: Path, scratch: Path) -> Path:
 
 def _copy_owned(source: str | Path, target: str | Path) -> None:
     shutil.copy2(source, target, follow_symlinks=False)
+    _give(source, target)
+
+
+def _give(source: str | Path, target: str | Path) -> None:
+    """The source's owner, as far as we may; the mode after it, since a new owner clears set-user-id."""
     if os.geteuid() == 0:
         found = os.lstat(source)
         os.lchown(target, found.st_uid, found.st_gid)
+        if not stat.S_ISLNK(found.st_mode):
+            os.chmod(target, stat.S_IMODE(found.st_mode))  # noqa: PTH101

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from embedded_engine.masking import Masker, mask_bytes, mask_text
+from embedded_engine.masking import Masker, mask_bytes, mask_tail, mask_text
 
 SECRETS = ["hunter2", " padded value\n", "a", "hunter2-and-more", "zweite\nzeile", "pässwörd"]
 TEXT = "x hunter2 y hunter2-and-more hunter hunter22 padded value zweite\nzeile pässwörd b hunte"
@@ -76,3 +76,13 @@ def test_a_maskers_repr_holds_no_value() -> None:
     masker = Masker.of(["hunter2"])
     masker.feed(b"hunter")
     assert "hunter" not in repr(masker)
+
+
+def test_a_value_cut_in_two_where_a_tail_begins_is_masked() -> None:
+    text = "log hunter2 and more hunter2\n"
+    for cut in range(len(text)):
+        shown = mask_tail(text[cut:], ["hunter2"])
+        assert "unter2" not in shown
+        assert not any(shown.startswith("hunter2"[n:]) for n in range(6))
+    assert mask_tail("2 files", ["hunter2"]) == "*** files"
+    assert mask_tail("no secret", ["hunter2"]) == "no secret"
