@@ -5,9 +5,10 @@ Schema-first: ``schema.graphql`` is Dagger's, the resolver tables say what of it
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -39,6 +40,7 @@ from embedded_engine.session import Session
 
 Info: TypeAlias = "GraphQLResolveInfo[Call]"
 _PLAINTEXT = re.compile(r'plaintext\s*:\s*"((?:[^"\\\n]|\\.)*)"')
+CHAIN_LIMIT = 2000
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -99,6 +101,7 @@ class Api:
 
 def build_api(fields: Fields) -> Api:
     """The schema with the resolvers of ``fields`` bound to it."""
+    allow_long_chains()
     text = resources.files("embedded_engine").joinpath("schema.graphql").read_text(encoding="utf-8")
     types: dict[str, ObjectType] = {}
     for name, resolver in fields.items():
@@ -113,10 +116,16 @@ def build_api(fields: Fields) -> Api:
 _INTERFACE_FIELDS = frozenset({"Node.id", "Syncer.id", "Syncer.sync", "Exportable.id", "Exportable.export"})
 
 
-def schema_key() -> str:
-    """A hash of what an introspection answer depends on."""
-    text = resources.files("embedded_engine").joinpath("schema.graphql").read_bytes()
-    return hashlib.sha256(text).hexdigest()
+def allow_long_chains() -> None:
+    """Let queries nest ``CHAIN_LIMIT`` deep: a program's chain of n calls is one query nested n deep.
+
+    graphql-core 3.3 stops at 200, a constant it has no option for; the SDK's own side has no such limit.
+    """
+    for name in ("graphql.language.parser", "graphql.validation.validate"):
+        module: Any = importlib.import_module(name)
+        if hasattr(module, "MAX_NESTING_DEPTH"):
+            module.MAX_NESTING_DEPTH = CHAIN_LIMIT
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), CHAIN_LIMIT * 20))
 
 
 def _bound(resolver: Resolver) -> Callable[..., Any]:

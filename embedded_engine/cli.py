@@ -17,7 +17,6 @@ from embedded_engine import __version__
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit code."""
     options = _parser().parse_args(arguments)
-    sys.setrecursionlimit(20_000)  # a long chain of calls is one deeply nested query
     try:
         code: int = options.command(options)
     except StartFailed as error:

@@ -78,12 +78,12 @@ def _run(serve: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _program(command: Sequence[str], environment: dict[str, str]) -> int:
-    try:
-        process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220  # starting is quick; waiting is not
-    except OSError as error:
-        print(f"embedded-engine: {command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return 127
     with anyio.open_signal_receiver(*END_SIGNALS) as signals:
+        try:
+            process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220  # quick; waiting is not
+        except OSError as error:
+            print(f"embedded-engine: {command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
+            return 127
         async with anyio.create_task_group() as group:
 
             async def forward() -> None:

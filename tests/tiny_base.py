@@ -1,4 +1,4 @@
-"""A base image of a few megabytes for engine tests: a shell, core tools and Perl, taken from the machine itself.
+"""A base image of a few megabytes for engine tests: a shell, core tools and Perl, taken from the machine.
 
 Nothing is downloaded. It stands in for a distribution's image: /etc/passwd, a PATH, shared libraries.
 """
@@ -16,10 +16,32 @@ import tarfile
 from pathlib import Path
 
 PROGRAMS = (
-    "sh cat chmod chown cp echo env false find grep head hostname id ln ls mkdir mv perl printenv printf pwd rm sed "
-    "seq sha256sum sleep sort stat tail tee test touch tr true umask uname wc"
-).split()
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\napp:x:1000:1000::/home/app:/bin/sh\n"
+    *("cat", "chmod", "chown", "cp", "echo", "env", "false", "find", "grep", "head", "hostname", "id", "ln"),
+    *(
+        "ls",
+        "mkdir",
+        "mv",
+        "perl",
+        "printenv",
+        "printf",
+        "pwd",
+        "rm",
+        "sed",
+        "seq",
+        "sh",
+        "sha256sum",
+        "sleep",
+    ),
+    *("sort", "stat", "tail", "tee", "test", "touch", "tr", "true", "umask", "uname", "wc"),
+)
+PASSWD = """root:x:0:0:root:/root:/bin/sh
+nobody:x:65534:65534:nobody:/nonexistent:/bin/false
+app:x:1000:1000::/home/app:/bin/sh
+"""
+DIRECTORIES = (
+    *("usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"),
+    *("etc", "root", "tmp", "home", "home/app", "dev", "proc", "sys"),
+)
 GROUP = "root:x:0:\nnogroup:x:65534:\napp:x:1000:\n"
 PERL_LIBRARY = "/usr/lib/x86_64-linux-gnu/perl-base"
 
@@ -64,7 +86,7 @@ def _layer() -> bytes:
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name in ("bin", "sbin", "lib", "lib64"):
             _link(archive, name, f"usr/{name}")
-        for name in ("usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "root", "tmp", "home", "home/app", "dev", "proc", "sys"):
+        for name in DIRECTORIES:
             _directory(archive, name, 0o1777 if name == "tmp" else 0o755)
         _file(archive, "etc/passwd", PASSWD.encode())
         _file(archive, "etc/group", GROUP.encode())

@@ -492,7 +492,7 @@ async def test_parse_errors_and_unknown_fields(client: Client) -> None:
 
 async def test_an_error_has_a_path_of_field_names_no_location_and_null_data(client: Client) -> None:
     answer = await client.raw(
-        '{ a: container { from(address: "r.test/no:1") { id } } b: container { from(address: "r.test/no:2") { id } } }'
+        '{ a: container { from(address: "r.test/no:1") { id } } b: container { from(address: "no:2") { id } } }'
     )
     assert answer["status"] == 200
     assert answer["data"] is None
