@@ -73,6 +73,9 @@ async def test_what_a_container_made_comes_out_with_owner_and_mode(
     assert await made.file("d/l").contents() == "made\n"
     again = base.with_directory("/in", made).with_exec(["stat", "-c", "%u %a", "/in/d/f", "/in/d"])
     assert await again.stdout() == "1000 644\n0 750\n"
+    owned = base.with_exec(["sh", "-c", "mkdir -p /o/d && chown 1000:1000 /o/d"]).directory("/o")
+    mounted = base.with_mounted_directory("/m", owned).with_exec(["stat", "-c", "%u", "/m/d"])
+    assert await mounted.stdout() == "1000\n"
     assert await made.export("here") == str(tmp_path / "here")
     assert (tmp_path / "here" / "d" / "f").read_text() == "made\n"
     assert stat.S_IMODE((tmp_path / "here" / "d").stat().st_mode) == 0o750
