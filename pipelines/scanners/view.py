@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import anyio
@@ -17,56 +16,49 @@ from pipelines.scanners.port import CouldNotLookError
 from pipelines.stages.engine_errors import first_line, tail
 from pipelines.values import JSON
 
-PROGRAMS = (
-    "allowed_calls",
-    "apt_updates",
-    "bounded",
-    "collect",
-    "find_secrets",
-    "formats",
-    "model_files",
-    "pickle_walk",
-    "rootfs",
-    "secret_rules",
-)
+PROGRAMS = Path(__file__).parent.parent / "in_engine"
+OTHERS = ["__init__.py", "check_*", "**/__pycache__"]
+"""Of the check stage: a change there is no reason to scan again."""
+PUBLIC_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "PYTHON_VERSION", "PYTHON_SHA256"})
+"""Set by nearly every base image and never a secret: their values aren't asked for, each is a question."""
 PROGRAM_LIMIT_S = 900.0
 """No scan of an image takes longer; one that does has not looked."""
 
 
-@cache
-def _program_text(name: str) -> str:
-    return (Path(__file__).parent.parent / "in_engine" / f"{name}.py").read_text("utf-8")
-
-
 class EngineView:
-    """``ImageView`` over dagger-io. A program is one exec: an unchanged image is answered from the cache."""
+    """``ImageView`` over dagger-io. A program is one exec: the cache answers for an unchanged image."""
 
     def __init__(self, image: dagger.Container, model: Model) -> None:
         self._image = image
         self._model = model
+        self._mounted: dagger.Container | None = None
+        self._mounting = anyio.Lock()
 
-    def _tools(self) -> dagger.Container:
-        programs = dag.directory()
-        for name in PROGRAMS:
-            programs = programs.with_new_file(f"pipelines/in_engine/{name}.py", _program_text(name))
-        return (
-            dag.container()
-            .from_(self._model.tools.image)
-            .with_mounted_directory("/modelport", programs, read_only=True)
-            .with_mounted_directory("/image", self._image.rootfs(), read_only=True)
-            .with_workdir("/modelport")
-        )
+    async def _tools(self) -> dagger.Container:
+        """The tools container with the image in it, asked for once: the SDK sends an object's whole recipe."""
+        async with self._mounting:
+            if self._mounted is None:
+                programs = dag.host().directory(str(PROGRAMS), exclude=OTHERS)
+                self._mounted = await (
+                    dag.container()
+                    .from_(self._model.tools.image)
+                    .with_mounted_directory("/modelport/pipelines/in_engine", programs, read_only=True)
+                    .with_mounted_directory("/image", self._image.rootfs(), read_only=True)
+                    .with_workdir("/modelport")
+                    .sync()
+                )
+            return self._mounted
 
     async def run(
         self, program: str, *arguments: str, env: Mapping[str, str] | None = None
     ) -> dict[str, JSON]:
         """Run one program over the image. Raises CouldNotLookError when it ends without an answer."""
-        tools = self._tools()
-        for name, value in (env or {}).items():
-            tools = tools.with_env_variable(name, value)
         command = ["python3", "-B", "-m", f"pipelines.in_engine.{program}", "/image", *arguments]
         try:
             with anyio.fail_after(PROGRAM_LIMIT_S):
+                tools = await self._tools()
+                for name, value in (env or {}).items():
+                    tools = tools.with_env_variable(name, value)
                 return answer_of(await tools.with_exec(command).stdout())
         except dagger.ExecError as err:
             # It ends with 1 when it did not see everything, so that no engine keeps the answer: still one.
@@ -89,7 +81,8 @@ class EngineView:
         found: dict[str, str] = {}
 
         async def ask(variable: dagger.EnvVariable) -> None:
-            found[await variable.name()] = await variable.value()
+            name = await variable.name()
+            found[name] = "" if name in PUBLIC_VARIABLES else await variable.value()
 
         try:
             async with anyio.create_task_group() as tasks:

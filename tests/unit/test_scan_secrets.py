@@ -65,7 +65,7 @@ HARMLESS = {
     "app/public.pem": "-----BEGIN PUBLIC KEY-----\n" + BODY,
     "app/marker.py": 'PEM = "-----BEGIN RSA ' + 'PRIVATE KEY-----"\n',
     "app/docs.md": "AKIA" + "IOSFODNN7EXAMPLE wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-    "app/.env": "API_KEY=\nTOKEN=${TOKEN}\nDB_PASSWORD=changeme\nKEY_FILE=/run/secrets/x1\nAPI_TOKEN=<token>\n",
+    "app/.env": "API_KEY=\nTOKEN=${TOKEN}\nDB_PASSWORD=changeme\nKEY_FILE=/run/x1\nAPI_TOKEN=<token>\n",
     "app/.env.example": "DB_PASSWORD=s3cr3tvalue\n",
     "etc/pip.conf": "[global]\nindex-url = https://index.example/simple\n",
     "app/hf.py": "def test_hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH_more(): pass",
