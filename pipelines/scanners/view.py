@@ -35,7 +35,7 @@ class EngineView:
         self._mounting = anyio.Lock()
 
     async def _tools(self) -> dagger.Container:
-        """The tools container with the image in it, asked for once: the SDK sends an object's whole recipe."""
+        """The tools container with the image in it, asked for once: the SDK sends the recipe each time."""
         async with self._mounting:
             if self._mounted is None:
                 programs = dag.host().directory(str(PROGRAMS), exclude=OTHERS)
