@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
@@ -13,7 +13,9 @@ from embedded_engine.paths import inside
 from embedded_engine.runtime.edits import apply_edits, owner_ids
 from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import TARGET, HostSettings
+from embedded_engine.runtime.links import LOOPBACK
 from embedded_engine.runtime.logins import private_directory
+from embedded_engine.runtime.networks import SLIRP, run_networked
 from embedded_engine.runtime.outcome import ending, without_noise
 from embedded_engine.runtime.port import (
     Edit,
@@ -39,14 +41,15 @@ class Isolation:
     """How commands are isolated, as probed."""
 
     kind: str = "oci"  # or chroot
-    network: str = "host"  # or private
+    network: str = SLIRP  # or private (Buildah's bridge), or host
     runtime: str = "runc"
 
     def args(self) -> list[str]:
-        """Buildah's options for it; chroot knows the host's network only."""
+        """Buildah's options for it. In a namespace made around Buildah, that network is the host's to it."""
         if self.kind == "chroot":
             return ["--isolation=chroot"]
-        return ["--isolation=oci", f"--runtime={self.runtime}", f"--network={self.network}"]
+        network = "private" if self.network == "private" else "host"
+        return ["--isolation=oci", f"--runtime={self.runtime}", f"--network={network}"]
 
 
 @dataclass(slots=True)
@@ -73,10 +76,12 @@ class Executor:
                 volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
                 residue = Residue.before(root, mount_points(step, volumes), step.workdir)
                 stdin = read_redirect(step, root) if step.redirect_stdin else step.stdin
+                if any(service.address == LOOPBACK for service in step.services):
+                    isolation = replace(isolation, network="host")
                 async with self.enclosures.one(isolation.runtime) as enclosure:
                     options = [*isolation.args(), *enclosure.runtime_args(isolation.kind)]
                     argv = enclosure.argv(run_argv(step, name, options, settings, volumes))
-                    finished = await self.runner.run(argv, stdin=stdin, check=False)
+                    finished = await run_networked(self.runner, isolation.network, argv, stdin=stdin)
             ended = ending(finished)
             await anyio.to_thread.run_sync(write_redirects, step, root, finished.stdout, ended.stderr)
             snapshot = None

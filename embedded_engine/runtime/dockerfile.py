@@ -31,6 +31,7 @@ from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import HostSettings
 from embedded_engine.runtime.images import Images
 from embedded_engine.runtime.logins import private_directory
+from embedded_engine.runtime.networks import run_networked
 from embedded_engine.runtime.port import (
     BuildStep,
     BuildStepFailed,
@@ -76,7 +77,7 @@ class Builder:
                 async with self.enclosures.one(isolation.runtime) as enclosure:
                     options += [*isolation.args(), *enclosure.runtime_args(isolation.kind)]
                     argv = enclosure.argv(build_argv(step, directory, settings, options))
-                    finished = await self.runner.run(argv, check=False, hooks=Hooks(log.add))
+                    finished = await run_networked(self.runner, isolation.network, argv, hooks=Hooks(log.add))
             if finished.exit_code != 0:
                 raise _failed(text, log, finished.exit_code, finished.said)
             built = Snapshot((directory / "id").read_text().strip().removeprefix("sha256:"))

@@ -64,7 +64,7 @@ class Link:
 async def connect(runner: Runner, pid: int) -> Link:
     """Join the network namespace ``pid`` has made (it is waited for). Raises CommandFailed."""
     link = Link(pid)
-    await _own_namespace(pid)
+    await own_namespace(pid)
     await runner.run(["ip", "-batch", "-"], stdin=link.outside().encode())
     inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-batch", "-"]
     await runner.run(inside, stdin=link.inside().encode())
@@ -92,13 +92,16 @@ async def can_connect(runner: Runner) -> bool:
 
 NAMESPACE = ("setpriv", "--pdeathsig", "KILL", "unshare", "--net")
 """What a process of its own network is started through."""
+START_WHEN_TOLD = ("sh", "-c", 'read -r _; exec "$@"', "sh")
+"""Holds a process back until a line comes on stdin, which is when its network is there."""
 
 
 async def _connected(runner: Runner, pid: int) -> None:
     await connect(runner, pid)
 
 
-async def _own_namespace(pid: int) -> None:
+async def own_namespace(pid: int) -> None:
+    """Wait until ``pid`` has left our network namespace."""
     ours = Path("/proc/self/ns/net").stat().st_ino
     with anyio.fail_after(_WAIT_S):
         while Path(f"/proc/{pid}/ns/net").stat().st_ino == ours:  # noqa: ASYNC110  # the kernel tells nobody

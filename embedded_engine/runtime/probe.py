@@ -19,6 +19,7 @@ import anyio.to_thread
 from embedded_engine.runtime.buildah import Isolation
 from embedded_engine.runtime.edits import apply_edits
 from embedded_engine.runtime.enclosure import Enclosures
+from embedded_engine.runtime.networks import SLIRP, run_networked
 from embedded_engine.runtime.port import SCRATCH, Copy, Facts, RuntimeFailure
 from embedded_engine.runtime.process import CommandFailed, Finished, Runner, missing
 from embedded_engine.runtime.state import State, use_driver
@@ -26,7 +27,7 @@ from embedded_engine.runtime.working import Working
 
 FACT = "isolation"
 TOOLS = ("buildah", "skopeo", "setpriv", "unshare")
-_KEYED = (*TOOLS, "podman", "runc", "crun", "iptables", "nft", "fuse-overlayfs")
+_KEYED = (*TOOLS, "podman", "runc", "crun", "slirp4netns", "iptables")
 _TIMEOUT_S = 30
 
 
@@ -94,7 +95,7 @@ class Probe:
             async with self.enclosures.one(isolation.runtime) as enclosure:
                 options = [*isolation.args(), *enclosure.runtime_args(isolation.kind), "--no-hosts"]
                 argv = ["buildah", "run", *options, container, "--", true_program()]
-                finished = await self.runner.run(enclosure.argv(argv), check=False)
+                finished = await run_networked(self.runner, isolation.network, enclosure.argv(argv))
             return "" if finished.exit_code == 0 else reason_of(finished)
         return f"no answer in {_TIMEOUT_S} s"
 
@@ -107,18 +108,22 @@ class Probe:
 
 def candidates() -> Iterator[Isolation]:
     """What to try, best first."""
-    for network in ("private", "host"):
+    slirp = [SLIRP] if shutil.which("slirp4netns") is not None else []
+    for network in (*slirp, "private", "host"):
         for runtime in ("runc", "crun"):
             if shutil.which(runtime) is not None:
                 yield Isolation("oci", network, runtime)
-    yield Isolation("chroot", "host", "")
+    for network in (*slirp, "host"):
+        yield Isolation("chroot", network, "")
 
 
 def told(isolation: Isolation) -> str:
-    """For people: "oci (runc, own network)"."""
-    if isolation.kind == "chroot":
-        return "chroot"
-    return f"oci ({isolation.runtime}, {'own' if isolation.network == 'private' else 'host'} network)"
+    """For people: "oci (runc), own network"."""
+    network = {SLIRP: "own network (slirp4netns)", "private": "own network (bridge)"}.get(
+        isolation.network, "the host's network"
+    )
+    kind = f"oci ({isolation.runtime})" if isolation.kind == "oci" else isolation.kind
+    return f"{kind}, {network}"
 
 
 def reason_of(finished: Finished) -> str:

@@ -23,7 +23,7 @@ import anyio.to_thread
 from embedded_engine.runtime.buildah import Isolation, prepare, run_argv
 from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import HostSettings
-from embedded_engine.runtime.links import LOOPBACK, NAMESPACE, can_connect, connect
+from embedded_engine.runtime.links import LOOPBACK, NAMESPACE, START_WHEN_TOLD, can_connect, connect
 from embedded_engine.runtime.logins import private_directory
 from embedded_engine.runtime.outcome import ending
 from embedded_engine.runtime.port import (
@@ -41,7 +41,6 @@ from embedded_engine.runtime.working import Working
 FACT = "service-network"
 STOP_LIMIT_S = 10
 _TAIL_BYTES = 100_000
-_START_WHEN_TOLD = ("sh", "-c", 'read -r _; exec "$@"', "sh")
 
 
 @dataclass(slots=True)
@@ -107,9 +106,13 @@ class Service:
         self.scope.cancel()  # not the task: that would break into its clearing away
         await asyncio.wait([self.task])
         self.task = None
+        if self.finished is None and self.failure is None:
+            self.finished = Finished(128 + signal.SIGKILL, b"", b"")
 
     def _ended(self) -> tuple[int, bytes]:
         assert self.finished is not None  # noqa: S101  # asked by the callers
+        if self.finished.exit_code == 128 + signal.SIGKILL:
+            return self.finished.exit_code, self.err.data()
         try:
             end = ending(replace(self.finished, stderr=self.err.data()))
         except RuntimeFailure:
@@ -182,7 +185,7 @@ class ServiceHost:
                     options = [*replace(isolation, network="host").args(), *box.runtime_args(isolation.kind)]
                     argv = box.argv(run_argv(step, name, options, settings, volumes))
                     if own_network:
-                        argv = [*NAMESPACE, *_START_WHEN_TOLD, *argv]
+                        argv = [*NAMESPACE, *START_WHEN_TOLD, *argv]
 
                     async def gate(pid: int) -> None:
                         service.pid = pid

@@ -125,7 +125,15 @@ image_copy_tmp_dir = "{state.temp}"
 [network]
 network_backend = "netavark"
 network_config_dir = "{state.root / "networks"}"
+default_network = "embedded-engine"
+default_subnet = "{subnet_of(state)}"
 """
+
+
+def subnet_of(state: State) -> str:
+    """A subnet of the state's own, so that its bridge meets neither Podman's nor another state's."""
+    number = int(state.runroot.name, 16) % (64 * 256)
+    return f"10.{160 + number // 256}.{number % 256}.0/24"
 
 
 def storage_conf(state: State) -> str:
