@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
                 subject=path,
                 title=f"loading it would call {name}{inside}",
                 where=path,
-                hint=f"don't load this file; if {name} is your own code: scan: model_files: allow: [{name}]",
+                hint=_what_to_do(call["module"], name),
             )
     for reason in file["unread"]:
         yield Finding(
@@ -78,6 +79,12 @@ def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
             where=path,
             hint="save the weights as safetensors, or the model as ONNX",
         )
+
+
+def _what_to_do(module: str, name: str) -> str:
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return f"don't load this file, and find out where it comes from: no honest model calls {name}"
+    return f"don't load this file; if {name} is your own code: `scan: model_files: allow: [{name}]`"
 
 
 def _allowed(module: str, name: str, allow: tuple[str, ...]) -> bool:

@@ -42,9 +42,10 @@ class Finding:
         return SEVERITIES.index(self.severity), self.subject, self.id
 
     def __str__(self) -> str:
-        subject = f"{self.subject} {self.installed}".strip()
-        where = f" ({self.where})" if self.where and self.where != self.subject else ""
-        return f"{self.severity}: {self.id}: {subject}{where}: {self.title}"
+        if self.where.startswith(self.subject):
+            return f"{self.severity}: {self.id}: {self.where}: {self.title}"
+        where = f" ({self.where})" if self.where else ""
+        return f"{self.severity}: {self.id}: {self.subject} {self.installed}{where}: {self.title}"
 
     def to_json(self) -> dict[str, JSON]:
         """For the record."""

@@ -59,7 +59,8 @@ class FixedView:
 
 
 def finding(id_: str = "CVE-1", severity: Any = "high", **more: Any) -> Finding:
-    values: dict[str, Any] = {"scanner": "python_packages", "subject": "jinja2", "title": "bad", **more}
+    values: dict[str, Any] = {"scanner": "python_packages", "subject": "jinja2", "installed": "2.10"}
+    values |= {"title": "bad", **more}
     return Finding(id=id_, severity=severity, **values)
 
 
@@ -166,14 +167,13 @@ def test_the_worst_finding_is_named_with_its_place_and_the_way_out(tmp_path: Pat
     report = decided([result(finding()), result(key, scanner="secrets")], ScanPolicy(), TODAY)
     error = blocked(report, model(tmp_path))
     assert str(error) == (
-        f"{tmp_path}/modelport.yaml: secrets: critical: private-key: /app/key.pem (/app/key.pem:3): bad"
-        " (and 1 more)"
+        f"{tmp_path}/modelport.yaml: secrets: critical: private-key: /app/key.pem:3: bad (and 1 more)"
     )
     assert error.hint.startswith(
         "take it out; or accept it until a date: `scan: waivers: [{id: private-key, "
     )
     assert "subject: /app/key.pem" in error.hint
-    assert "python: high: CVE-1: jinja2: bad" in error.detail
+    assert "python: high: CVE-1: jinja2 2.10: bad" in error.detail
     assert report.summary() == "python 1 (1 blocking) · secrets 1 (1 blocking)"
 
 
