@@ -121,12 +121,16 @@ class Run:
             self.tell(stage)
 
     def _count(self, stage: Stage) -> None:
+        """Operations of this stage; a Dockerfile build counts by its steps."""
         if not self.events.exists():
             return
         lines = [json.loads(line) for line in self.events.read_text().splitlines() if line.endswith("}")]
         own = [line for line in lines if line.get("span") == stage.span]
-        stage.cached = sum(1 for line in own if line["cached"])
-        stage.executed = len(own) - stage.cached
+        cached = [
+            (line["cached"], int(line.get("steps", 1)), int(line.get("cached_steps", 0))) for line in own
+        ]
+        stage.cached = sum(steps if known else reused for known, steps, reused in cached)
+        stage.executed = sum(steps for _, steps, _ in cached) - stage.cached
 
     def save(self) -> None:
         """Write run.json: all of it or nothing."""

@@ -73,10 +73,11 @@ async def test_operations_count_for_the_stage_whose_span_asked_for_them(run: Run
             {"operation": "a", "cached": True, "span": stage.span},
             {"operation": "b", "cached": False, "span": stage.span},
             {"operation": "c", "cached": False, "span": "of another stage"},
+            {"operation": "d", "cached": False, "span": stage.span, "steps": 8, "cached_steps": 5},
         ]
         run.events.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"operation": "half')
     (found,) = saved(run)["stages"]
-    assert found["operations"] == {"executed": 1, "cached": 1}
+    assert found["operations"] == {"executed": 4, "cached": 6}
     assert found["cached"] is False
 
 
