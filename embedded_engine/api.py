@@ -98,6 +98,11 @@ class Api:
             )
         return Answer(200, {"data": result.data})
 
+    def fault(self, session: Session, error: Exception) -> Answer:
+        """The answer to a query that we could not even execute."""
+        message, _ = for_client(error, session.secrets.known())
+        return Answer(200, {"errors": [{"message": message, "path": []}], "data": None})
+
 
 def build_api(fields: Fields) -> Api:
     """The schema with the resolvers of ``fields`` bound to it."""

@@ -90,12 +90,19 @@ class Application:
             self.requests.add(group.cancel_scope)
             group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
             try:
-                session, api = await self.loaded.get()
-                answer = await api.answer(session, request.query, request.variables, request.operation)
+                answer = await self._safe_answer(request)
             finally:
                 self.requests.discard(group.cancel_scope)
             group.cancel_scope.cancel()
         return answer
+
+    async def _safe_answer(self, request: Request) -> Answer:
+        """The answer; a fault of ours is told like any error, since a 500 would only be asked again."""
+        session, api = await self.loaded.get()
+        try:
+            return await api.answer(session, request.query, request.variables, request.operation)
+        except Exception as error:
+            return api.fault(session, error)
 
 
 @dataclass(frozen=True, slots=True)

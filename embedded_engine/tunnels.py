@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
 
 Reach = Callable[[], tuple[str, int]]
-_CHUNK = 64 * 1024
+_GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
 
 
 @dataclass(slots=True)
@@ -48,10 +48,14 @@ async def _listener(port: int) -> Listener[SocketStream]:
 
 
 async def _serve(listener: Listener[SocketStream], reach: Reach) -> None:
-    try:
-        await listener.serve(lambda client: _forward(client, reach))
-    except (anyio.ClosedResourceError, OSError):
-        return  # the tunnel was shut
+    async with anyio.create_task_group() as clients:
+        while True:
+            try:
+                client = await listener.accept()
+            except _GONE:
+                break  # the tunnel was shut: new clients are refused
+            clients.start_soon(_forward, client, reach)
+        clients.cancel_scope.cancel()
 
 
 async def _forward(client: ByteStream, reach: Reach) -> None:
@@ -71,5 +75,5 @@ async def _pump(source: ByteStream, target: ByteStream) -> None:
         async for chunk in source:
             await target.send(chunk)
         await target.send_eof()
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-        return
+    except _GONE:
+        return  # one side went away: the other side's pump ends by itself

@@ -265,8 +265,17 @@ def terminate(pid: int) -> None:
     for process in _descendants(pid):
         if _in_container(process):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGTERM)
+                os.kill(process, signal.SIGTERM if _catches_term(process) else signal.SIGKILL)
             return
+
+
+def _catches_term(pid: int) -> bool:
+    """Whether it has a handler for TERM. Without one it should die of it, but the first of a namespace does not."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return True
 
 
 def _descendants(pid: int) -> Iterator[int]:
