@@ -7,6 +7,7 @@ that was checked before is answered from the engine's cache. The unit tests run 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,8 +26,9 @@ from pipelines.stages.unit_tests import unit_rung
 PROGRAMS = ("check_cases", "check_client", "check_compare", "check_http", "check_metrics")
 PROGRAM_DIRECTORY = "/modelport/programs"
 PLAN = "/modelport/programs/plan.json"
-ENGINE_START_S = 150.0
-"""How long an engine may wait for the service's port, above what the model's own limits allow."""
+ENGINE_WAITS_S = 120.0
+"""How long an engine waits for a service's port; where a model may take longer, the client waits."""
+STOP_LIMIT_S = 15.0
 
 
 async def check(image: dagger.Container, model: Model) -> CheckReport:
@@ -57,20 +59,23 @@ async def check(image: dagger.Container, model: Model) -> CheckReport:
 
 
 async def _climb(image: dagger.Container, model: Model, plan: CheckPlan) -> tuple[Rung, ...]:
-    client = _client(image, model, plan).with_exec(
-        ["python3", "-B", "-m", "pipelines.in_engine.check_client", PLAN]
-    )
+    service = _service(image, plan)
+    client = _client(model, plan).with_service_binding(HOST, service)
+    climb = client.with_exec(["python3", "-B", "-m", "pipelines.in_engine.check_client", PLAN])
+    limit_s = plan.longest_s + ENGINE_WAITS_S
     try:
-        with anyio.fail_after(plan.longest_s + ENGINE_START_S):
-            told = await client.stdout()
+        with anyio.fail_after(limit_s):
+            told = await climb.stdout()
     except TimeoutError:
-        limit = f"{plan.longest_s + ENGINE_START_S:.0f} s"
+        limit = f"{limit_s:.0f} s"
         return (
             Rung("starts", ok=False, detail=f"the model gave no result within {limit}: did its port open?"),
         )
     except dagger.ExecError as err:
         rungs = parse_ladder(err.stdout)
         return rungs if rungs is not None else (not_started(err, model),)
+    finally:
+        await _stop(service)
     rungs = parse_ladder(told)
     if rungs is None:
         raise CheckFailed(
@@ -82,18 +87,29 @@ async def _climb(image: dagger.Container, model: Model, plan: CheckPlan) -> tupl
     return rungs
 
 
-def _client(image: dagger.Container, model: Model, plan: CheckPlan) -> dagger.Container:
-    """The tools container with the client, its plan and files, and the model's service bound to it."""
+def _service(image: dagger.Container, plan: CheckPlan) -> dagger.Service:
+    slow = plan.check.start_timeout_s > ENGINE_WAITS_S
+    served = image.with_exposed_port(plan.check.port, experimental_skip_healthcheck=slow)
+    return served.as_service(use_entrypoint=True)
+
+
+async def _stop(service: dagger.Service) -> None:
+    """End the model now: its memory is wanted for what comes next, and not every server minds SIGTERM."""
+    with anyio.move_on_after(STOP_LIMIT_S, shield=True), suppress(dagger.QueryError, dagger.TransportError):
+        await service.stop(kill=True)
+
+
+def _client(model: Model, plan: CheckPlan) -> dagger.Container:
+    """The tools container with the client, its plan and its files."""
     programs = dag.directory().with_new_file(Path(PLAN).name, plan.to_client())
     for name in PROGRAMS:
         programs = programs.with_new_file(f"pipelines/in_engine/{name}.py", _program_text(name))
-    service = image.with_exposed_port(plan.check.port).as_service(use_entrypoint=True)
     tools = dag.container().from_(model.tools.image)
     tools = tools.with_mounted_directory(PROGRAM_DIRECTORY, programs, read_only=True)
     if plan.files:
         files = dag.host().directory(str(plan.directory), include=[as_pattern(name) for name in plan.files])
         tools = tools.with_mounted_directory(FILES, files, read_only=True)
-    return tools.with_workdir(PROGRAM_DIRECTORY).with_service_binding(HOST, service)
+    return tools.with_workdir(PROGRAM_DIRECTORY)
 
 
 def not_started(err: dagger.ExecError, model: Model) -> Rung:

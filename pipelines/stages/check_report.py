@@ -158,8 +158,9 @@ def _distinct(value: float, limit: float) -> str:
 
 
 def _other_failed(rung: Rung, model: Model) -> CheckFailed:
+    said = "the end of what the model said stands above; " if rung.log else ""
     hints = {
-        "starts": f"`check: port:` is {model.check.port}; the end of what the model said stands above",
+        "starts": f"{said}run the image to see it happen, and see `check: port:` ({model.check.port})",
         "healthy": "`check: health:` names the path, `start_timeout_s:` how long the model may take",
         "unit": "the tests' output stands above; run them in the image or on your machine",
     }

@@ -23,7 +23,7 @@ async def unit_rung(image: dagger.Container, model: Model, unit: UnitTests) -> R
     tests = container.with_exec(list(unit.command))
     try:
         with anyio.fail_after(unit.timeout_s):
-            said = f"{await tests.stdout()}\n{await tests.stderr()}"
+            said = f"{await tests.stdout()}\n{await tests.stderr()}".strip()
     except TimeoutError:
         return Rung("unit", ok=False, detail=f"the unit tests took more than {unit.timeout_s:g} s")
     except dagger.ExecError as err:
