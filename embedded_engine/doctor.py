@@ -20,7 +20,8 @@ from embedded_engine.store import Store
 TOOLS = {
     "buildah": "runs commands and Dockerfiles",
     "skopeo": "pulls and pushes images",
-    "podman": "runs services",
+    "slirp4netns": "gives each run a network of its own",
+    "ip": "gives each service an address of its own",
     "runc": "isolates",
     "crun": "isolates",
 }

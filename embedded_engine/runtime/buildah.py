@@ -15,7 +15,7 @@ from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import TARGET, HostSettings
 from embedded_engine.runtime.links import LOOPBACK
 from embedded_engine.runtime.logins import private_directory
-from embedded_engine.runtime.networks import SLIRP, run_networked
+from embedded_engine.runtime.networks import SLIRP, dns_args, run_networked
 from embedded_engine.runtime.outcome import ending, without_noise
 from embedded_engine.runtime.port import (
     Edit,
@@ -71,7 +71,7 @@ class Executor:
         self, step: ExecStep, keep: Callable[[int], bool], isolation: Isolation, settings: HostSettings
     ) -> ExecResult:
         """Run ``step``; commit if ``keep`` says so. Raises SetupFailure or RuntimeFailure."""
-        async with self.working.container(step.parent) as (name, root):
+        async with self.working.container(step.parent, dns_args(isolation.network)) as (name, root):
             with private_directory(self.temp) as private:
                 volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
                 residue = Residue.before(root, mount_points(step, volumes), step.workdir)

@@ -31,7 +31,7 @@ from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import HostSettings
 from embedded_engine.runtime.images import Images
 from embedded_engine.runtime.logins import private_directory
-from embedded_engine.runtime.networks import run_networked
+from embedded_engine.runtime.networks import dns_args, run_networked
 from embedded_engine.runtime.port import (
     BuildStep,
     BuildStepFailed,
@@ -72,7 +72,12 @@ class Builder:
             (directory / "ignore").touch()  # .dockerignore was applied when the context was made
             with private_directory(self.state.temp) as private:
                 secrets = secret_args(private, step.secrets)
-                options = [*base_args(text, step.args, bases), *secrets, *self.policy]
+                options = [
+                    *dns_args(isolation.network),
+                    *base_args(text, step.args, bases),
+                    *secrets,
+                    *self.policy,
+                ]
                 log = BuildLog(len(settings.env) > 0)
                 async with self.enclosures.one(isolation.runtime) as enclosure:
                     options += [*isolation.args(), *enclosure.runtime_args(isolation.kind)]

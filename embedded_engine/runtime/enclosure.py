@@ -9,11 +9,11 @@ clear away (the bundle, the OCI runtime's notes, its cgroups) lies in directorie
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -48,12 +48,11 @@ class Enclosures:
 
     state: State
     runner: Runner
-    serial: Iterator[int] = field(default_factory=itertools.count)
 
     @contextlib.asynccontextmanager
     async def one(self, runtime: str) -> AsyncIterator[Enclosure]:
         """An enclosure for tools that use the OCI runtime ``runtime``; cleared away at the end."""
-        name = f"{owner_name()}-{next(self.serial)}"
+        name = unique_name()
         enclosure = Enclosure(self.state.temp / name, self.state.runroot / "notes" / name)
         for directory in (enclosure.temp, enclosure.notes):
             directory.mkdir(mode=0o700, parents=True)
@@ -71,6 +70,11 @@ class Enclosures:
             await self.runner.run(argv, check=False)
         for directory in (enclosure.notes, enclosure.temp):
             await anyio.to_thread.run_sync(shutil.rmtree, directory, True)  # ignore_errors
+
+
+def unique_name() -> str:
+    """A name for something new of this process."""
+    return f"{owner_name()}-{secrets.token_hex(4)}"
 
 
 def owner_name() -> str:

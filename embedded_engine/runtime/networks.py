@@ -20,6 +20,7 @@ from embedded_engine.runtime.port import RuntimeFailure
 from embedded_engine.runtime.process import Finished, Hooks, Runner
 
 SLIRP = "slirp"
+RESOLV_CONF = Path("/etc/resolv.conf")
 _DNS = "10.0.2.3"  # slirp4netns forwards it to the host's resolver
 _READY_LIMIT_S = 5
 
@@ -54,19 +55,13 @@ def slirp_argv(pid: int) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "slirp4netns", *options, str(pid), "tap0"]
 
 
-def resolver_needed(resolv_conf: str) -> bool:
-    """Whether the host's resolver is on its loopback, where a namespace of its own does not reach it."""
-    for line in resolv_conf.splitlines():
-        word, _, address = line.partition(" ")
-        if word == "nameserver" and _is_loopback(address.strip()):
-            return True
-    return False
-
-
-def resolv_conf(host: str) -> str:
-    """The host's resolv.conf with slirp4netns as the resolver."""
-    kept = [line for line in host.splitlines() if line.startswith(("search", "options"))]
-    return "\n".join([f"nameserver {_DNS}", *kept]) + "\n"
+def dns_args(network: str, host: Path = RESOLV_CONF) -> list[str]:
+    """Buildah's option for a resolver, where the host's is on a loopback that the namespace does not reach."""
+    if network != SLIRP or not host.exists():
+        return []
+    words = [line.split() for line in host.read_text().splitlines()]
+    servers = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
+    return [f"--dns={_DNS}"] if any(_is_loopback(server) for server in servers) else []
 
 
 def _is_loopback(address: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 
-from embedded_engine.runtime.enclosure import owner_name
+from embedded_engine.runtime.enclosure import unique_name
 from embedded_engine.runtime.port import SCRATCH, Snapshot
 from embedded_engine.runtime.process import Runner
 from embedded_engine.runtime.state import State
@@ -26,15 +25,16 @@ class Working:
     state: State
     runner: Runner
     policy: Sequence[str] = ()  # a --signature-policy where the machine has none
-    serial: Iterator[int] = field(default_factory=itertools.count)
     gone: set[str] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
-    async def container(self, parent: Snapshot) -> AsyncIterator[tuple[str, Path]]:
+    async def container(
+        self, parent: Snapshot, options: Sequence[str] = ()
+    ) -> AsyncIterator[tuple[str, Path]]:
         """A container on ``parent`` and the host path of its root; removed at the end unless it was committed."""
-        name = f"{owner_name()}-{next(self.serial)}"
+        name = unique_name()
         try:
-            await self.runner.run(from_argv(parent, name, self.policy))
+            await self.runner.run(from_argv(parent, name, [*self.policy, *options]))
             mounted = await self.runner.run(["buildah", "mount", name])
             yield name, Path(mounted.text)
         finally:
@@ -55,10 +55,10 @@ class Working:
         await self.runner.run(["buildah", "rm", name], check=False)
 
 
-def from_argv(parent: Snapshot, name: str, policy: Sequence[str]) -> list[str]:
+def from_argv(parent: Snapshot, name: str, options: Sequence[str]) -> list[str]:
     """The command that makes a working container of a snapshot that is in storage."""
     image = "scratch" if parent == SCRATCH else parent
-    return ["buildah", "from", "--quiet", "--pull-never", *policy, "--name", name, image]
+    return ["buildah", "from", "--quiet", "--pull-never", *options, "--name", name, image]
 
 
 def commit_argv(name: str, policy: Sequence[str]) -> list[str]:
