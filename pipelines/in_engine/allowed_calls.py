@@ -23,6 +23,7 @@ NAMES = {
     "decimal": "Decimal",
     "fractions": "Fraction",
     "uuid": "UUID",
+    "random": "Random",
     "types": "SimpleNamespace",
     "pathlib": "PurePosixPath PureWindowsPath PosixPath Path",
     "numpy": """

@@ -39,7 +39,7 @@ RATIO, SLACK = 200, 64 << 20
 IMPORTABLE = sys.stdlib_module_names | {"__builtin__", "numpy", "scipy", "sklearn", "joblib", "torch", "pip"}
 SECONDS_PER_FILE = 60.0
 DEEPEST = 4
-MEMBERS = 20_000
+MEMBERS = 100_000
 ERRORS = (
     OSError,
     EOFError,
@@ -198,14 +198,21 @@ def _zip(stream: io.BufferedReader, report: Report, inside: str, depth: int) -> 
             report.format = report.format or "torch zip"
             report.inside_model = True
         for member in members:
+            _in_time(report)
             with archive.open(member) as opened:
                 look(opened, report, f"{inside}!{member.filename}", depth=depth + 1)
+
+
+def _in_time(report: Report) -> None:
+    if time.monotonic() > report.deadline:
+        raise LimitError("it takes longer than is waited for")
 
 
 def _spool(stream: io.BufferedReader, copy: object, report: Report) -> None:
     while data := stream.read(1 << 20):
         report.limit -= len(data)
-        if report.limit < 0 or time.monotonic() > report.deadline:
+        _in_time(report)
+        if report.limit < 0:
             raise LimitError("it unpacks to more than is looked at")
         copy.write(data)  # type: ignore[attr-defined]  # a SpooledTemporaryFile of bytes
 
@@ -213,6 +220,7 @@ def _spool(stream: io.BufferedReader, copy: object, report: Report) -> None:
 def _tar(stream: io.BufferedReader, report: Report, inside: str, depth: int) -> None:
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for count, member in enumerate(archive):
+            _in_time(report)
             if count > MEMBERS:
                 raise LimitError(f"more than {MEMBERS} files in one archive")
             opened = archive.extractfile(member) if member.isfile() and member.size else None

@@ -15,6 +15,8 @@ from pipelines.scanners.port import Finding, ImageView, ScannerName, ScannerResu
 
 SAFE = frozenset({"safetensors", "onnx", "numpy", "GGUF", "TensorFlow Lite"})
 """Formats that hold numbers and graphs, and no code."""
+PACKAGES_TEST_DATA = ("*/site-packages/*/tests/*", "*/site-packages/*/test/*", "*/dist-packages/*/tests/*")
+"""Pickles that published packages test themselves with (networkx, joblib): their own classes are only told."""
 MAY_HOLD_CODE = frozenset({"HDF5", "Keras"})
 
 
@@ -46,6 +48,7 @@ def result_of(told: dict[str, Any], policy: Policy) -> ScannerResult:  # Any: JS
 
 def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
     path = file["path"]
+    test_data = matches(path, PACKAGES_TEST_DATA)
     for call in file["calls"]:
         name = f"{call['module']}.{call['name']}"
         if not _allowed(call["module"], call["name"], policy.allow):
@@ -53,7 +56,7 @@ def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
             yield Finding(
                 scanner="model_files",
                 id=name,
-                severity="critical",
+                severity="medium" if test_data and not _of_python(call["module"]) else "critical",
                 subject=path,
                 title=f"loading it would call {name}{inside}",
                 where=path,
@@ -81,8 +84,13 @@ def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
         )
 
 
+def _of_python(module: str) -> bool:
+    """Is it of the standard library, where the callables are that attacks use?"""
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
 def _what_to_do(module: str, name: str) -> str:
-    if module.partition(".")[0] in sys.stdlib_module_names:
+    if _of_python(module):
         return f"don't load this file, and find out where it comes from: no honest model calls {name}"
     return f"don't load this file; if {name} is your own code: `scan: model_files: allow: [{name}]`"
 

@@ -234,6 +234,21 @@ def test_the_policy_allows_own_code_and_only_that(tmp_path: Path, capsys: pytest
     assert result_of(told, ModelFiles(ignore=("/m.pkl",))).findings == ()
 
 
+def test_the_test_data_of_packages_is_reported_and_attacks_in_it_block(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = tmp_path / "lib/site-packages/networkx/flow/tests"
+    tests.mkdir(parents=True)
+    graph = b"\x80\x04" + short("networkx.classes") + short("Graph") + b"\x93)\x81."
+    (tests / "graph.gpickle.bz2").write_bytes(bz2.compress(graph))
+    (tests / "evil.pkl").write_bytes(EVIL)
+    found = result_of(scanned(tmp_path, capsys), ModelFiles()).findings
+    assert {(one.id, one.severity) for one in found} == {
+        ("networkx.classes.Graph", "medium"),
+        ("posix.system", "critical"),
+    }
+
+
 def test_a_link_out_of_the_image_is_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "image"
     root.mkdir()
