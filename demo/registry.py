@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -83,16 +82,9 @@ def start(state: Path) -> Registry:
     port = _choose_port(_remembered(state))
     config = state / "registry.yml"
     config.write_text(_CONFIG.format(data=json.dumps(str(state.resolve() / "data")), port=port))
-    with (state / "registry.log").open("ab") as log:
-        process = subprocess.Popen(
-            [executable, "serve", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    registry = Registry(f"127.0.0.1:{port}", process.pid, _start_time(process.pid) or "")
-    _wait_until_ready(registry, process, state / "registry.log")
+    pid = _spawn([executable, "serve", str(config)], state / "registry.log")
+    registry = Registry(f"127.0.0.1:{port}", pid, _start_time(pid) or "")
+    _wait_until_ready(registry, state / "registry.log")
     (state / "registry.json").write_text(json.dumps(asdict(registry)) + "\n")
     return registry
 
@@ -105,10 +97,10 @@ def stop(state: Path) -> bool:
     os.kill(registry.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while registry.alive():
-        _reap(registry.pid)
         if time.monotonic() > deadline:
             os.kill(registry.pid, signal.SIGKILL)
         time.sleep(0.02)
+    _reap(registry.pid)
     return True
 
 
@@ -145,16 +137,28 @@ def _choose_port(last: Registry | None) -> int:
     raise RegistryError("no free port on 127.0.0.1")
 
 
-def _wait_until_ready(registry: Registry, process: subprocess.Popen[bytes], log: Path) -> None:
+def _spawn(command: list[str], log: Path) -> int:
+    """Start a process that outlives this one, in a session of its own (Ctrl-C here is not meant for it)."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(command[0], command, dict(os.environ), file_actions=files, setsid=True)
+
+
+def _wait_until_ready(registry: Registry, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if process.poll() is not None:
+        if not registry.alive():
+            _reap(registry.pid)
             raise RegistryError(f"docker-registry ended at once: {_tail(log)}")
         if _answers(registry.address):
             return
         time.sleep(0.05)
-    process.kill()
-    process.wait()
+    os.kill(registry.pid, signal.SIGKILL)
+    _reap(registry.pid)
     raise RegistryError(f"docker-registry did not answer within {START_TIMEOUT_S:.0f} s: {_tail(log)}")
 
 
