@@ -16,7 +16,7 @@ from pipelines.scanners.port import Finding, ImageView, ScannerName, ScannerResu
 SAFE = frozenset({"safetensors", "onnx", "numpy", "GGUF", "TensorFlow Lite"})
 """Formats that hold numbers and graphs, and no code."""
 PACKAGES_TEST_DATA = ("*/site-packages/*/tests/*", "*/site-packages/*/test/*", "*/dist-packages/*/tests/*")
-"""Pickles that published packages test themselves with (networkx, joblib): their own classes are only told."""
+"""Pickles that published packages (networkx, joblib) test themselves with: own classes are only reported."""
 MAY_HOLD_CODE = frozenset({"HDF5", "Keras"})
 
 
