@@ -96,11 +96,11 @@ def stop(state: Path) -> bool:
         return False
     os.kill(registry.pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while registry.alive():
-        if time.monotonic() > deadline:
-            os.kill(registry.pid, signal.SIGKILL)
+    while registry.alive() and time.monotonic() < deadline:
         time.sleep(0.02)
-    _reap(registry.pid)
+    if registry.alive():
+        os.kill(registry.pid, signal.SIGKILL)
+    _wait_until_gone(registry)
     return True
 
 
@@ -178,6 +178,14 @@ def _start_time(pid: int) -> str | None:
     except OSError:
         return None
     return None if fields[0] == "Z" else fields[19]
+
+
+def _wait_until_gone(registry: Registry) -> None:
+    """A process that has ended holds its port until its last thread has: then only it is taken away."""
+    deadline = time.monotonic() + 2
+    while Path(f"/proc/{registry.pid}").exists() and time.monotonic() < deadline:
+        _reap(registry.pid)
+        time.sleep(0.01)
 
 
 def _reap(pid: int) -> None:
