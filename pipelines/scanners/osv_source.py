@@ -136,7 +136,8 @@ class OsvService:
                         client, sorted({one for found in ids.values() for one in found})
                     )
         except httpx.TransportError as err:
-            raise CouldNotLookError(f"OSV unreachable: {err or type(err).__name__}") from err
+            reason = re.sub(r"^\[Errno -?\d+\] ", "", str(err)) or type(err).__name__
+            raise CouldNotLookError(f"OSV unreachable: {reason}") from err
         except httpx.HTTPStatusError as err:
             raise CouldNotLookError(f"OSV answered {err.response.status_code}") from err
         except TimeoutError as err:

@@ -404,7 +404,7 @@ async def test_a_partial_answer_is_no_answer(path: str, response: httpx.Response
 
 async def test_an_unreachable_service_is_said() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("connection refused")
+        raise httpx.ConnectError("[Errno 111] connection refused")
 
     with pytest.raises(CouldNotLookError, match="OSV unreachable: connection refused"):
         await matched(python(("a", "1")), OsvService("https://osv.example", httpx.MockTransport(refuse)))
