@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 from embedded_engine.events import Events
 from embedded_engine.flights import Flights
 from embedded_engine.operations import Operation, Outcome
+from embedded_engine.runtime.enclosure import owner_name
 from embedded_engine.runtime.port import Runtime, Snapshot
 from embedded_engine.secrets import Secrets
 from embedded_engine.services import Services
@@ -78,7 +79,7 @@ class Evaluator:
             self.events.done(operation, time.monotonic() - begin, cached=False, error=str(error))
             raise
         seconds = time.monotonic() - begin
-        self.store.keep(operation, outcome, seconds)
+        self.store.keep(operation, self.events.shown(operation), outcome, seconds)
         self.known[operation.digest] = outcome
         self.events.done(operation, seconds, cached=False, data=outcome.data)
         return outcome
@@ -121,7 +122,7 @@ class Evaluator:
         """A private directory, removed afterwards."""
         parent = self.state / "tmp"
         parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(dir=parent))
+        directory = Path(tempfile.mkdtemp(prefix=f"{owner_name()}-", dir=parent))  # swept if we die
         try:
             yield directory
         finally:

@@ -6,11 +6,13 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from embedded_engine.masking import mask_text
 from embedded_engine.operations import Operation
 from embedded_engine.runtime.port import JSON
 
@@ -32,12 +34,17 @@ class Events:
 
     file: Path | None = None
     screen: TextIO | None = None
+    secrets: Callable[[], Iterable[str]] = tuple  # their values are masked in all that is told
     told: set[str] = field(default_factory=set)
     started: float = field(default_factory=time.monotonic)
 
     def started_one(self, operation: Operation) -> None:
         """An operation begins to run."""
-        self._print(f"{operation.kind} {operation.name}")
+        self._print(f"{operation.kind} {self.shown(operation)}")
+
+    def shown(self, operation: Operation) -> str:
+        """An operation's name, masked: a command line may hold what it should not."""
+        return mask_text(operation.name, self.secrets())
 
     def done(
         self, operation: Operation, seconds: float, *, cached: bool, error: str = "", data: JSON = None
@@ -49,10 +56,10 @@ class Events:
             self.told.add(operation.digest)
         if not cached:
             ending = f"FAILED: {error}" if error else "done"
-            self._print(f"{operation.kind} {operation.name}: {ending}, {seconds:.1f} s")
+            self._print(f"{operation.kind} {self.shown(operation)}: {ending}, {seconds:.1f} s")
         details: dict[str, JSON] = dict(data) if isinstance(data, dict) else {}
         if error:
-            details["error"] = error
+            details["error"] = mask_text(error, self.secrets())
         self._write(operation, seconds, details, cached=cached)
 
     def _write(self, operation: Operation, seconds: float, details: dict[str, JSON], *, cached: bool) -> None:
@@ -61,7 +68,7 @@ class Events:
         event = {
             "operation": operation.digest[:12],
             "kind": operation.kind,
-            "name": operation.name,
+            "name": self.shown(operation),
             "cached": cached,
             "seconds": round(seconds, 3),
             "span": span_id.get(),
@@ -75,7 +82,8 @@ class Events:
     def _print(self, text: str) -> None:
         if self.screen is not None:
             elapsed = time.monotonic() - self.started
-            print(f"{elapsed:6.1f}  {_one_line(text)}", file=self.screen, flush=True)
+            line = _one_line(mask_text(text, self.secrets()))
+            print(f"{elapsed:6.1f}  {line}", file=self.screen, flush=True)
 
 
 def _one_line(text: str, limit: int = 150) -> str:

@@ -109,7 +109,7 @@ async def open_session(
 ) -> AsyncIterator[Session]:
     """A session; when it ends all its runs are cancelled, its services stopped, its store closed."""
     file = os.environ.get("EMBEDDED_ENGINE_EVENTS")
-    events = Events(Path(file) if file else None, to_stderr(quiet=quiet))
+    events = Events(Path(file) if file else None, to_stderr(quiet=quiet), secrets.known)
     async with anyio.create_task_group() as tasks:
         services = Services(Flights(tasks), events)
         trees = Trees(state / "trees")

@@ -70,13 +70,13 @@ class Store:
         self.used.add(digest)
         return outcome
 
-    def keep(self, operation: Operation, outcome: Outcome, seconds: float) -> None:
-        """Store a complete outcome. Another session's row for this digest is as good: the last one wins."""
+    def keep(self, operation: Operation, name: str, outcome: Outcome, seconds: float) -> None:
+        """Store a complete outcome under a (masked) name. Another session's row for the digest is as good."""
         now = time.time()
         row = (
             operation.digest,
             operation.kind,
-            operation.name,
+            name,
             outcome.snapshot,
             outcome.tree,
             None if outcome.config is None else json.dumps(outcome.config),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
-from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, SocketListener, TaskGroup
 
 Reach = Callable[[], tuple[str, int]]
 _GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
@@ -17,12 +17,12 @@ class Tunnels:
     """The listeners of one session, by the tunnel's digest: (local port, listener) each."""
 
     tasks: TaskGroup
-    open_ones: dict[str, list[tuple[int, Listener[SocketStream]]]] = field(default_factory=dict)
+    open_ones: dict[str, list[tuple[int, SocketListener]]] = field(default_factory=dict)
 
     async def open(self, digest: str, forwards: list[tuple[int, Reach]]) -> list[int]:
         """Listen for each (wanted port or 0, where to) pair; the ports got, the same ones if open already."""
         if digest not in self.open_ones:
-            listeners: list[tuple[int, Listener[SocketStream]]] = []
+            listeners: list[tuple[int, SocketListener]] = []
             for wanted, reach in forwards:
                 listener = await _listener(wanted)
                 port = int(listener.extra(SocketAttribute.local_port))  # noqa: S610  # not Django's
@@ -42,12 +42,14 @@ class Tunnels:
             await self.shut(digest)
 
 
-async def _listener(port: int) -> Listener[SocketStream]:
+async def _listener(port: int) -> SocketListener:
     multi = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
-    return multi.listeners[0]
+    listener = multi.listeners[0]
+    assert isinstance(listener, SocketListener)  # noqa: S101  # TCP listeners are
+    return listener
 
 
-async def _serve(listener: Listener[SocketStream], reach: Reach) -> None:
+async def _serve(listener: SocketListener, reach: Reach) -> None:
     async with anyio.create_task_group() as clients:
         while True:
             try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,13 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{reason}; tests marked {', '.join(needs)} may not be skipped in CI"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def storage_unmounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """containers-storage mounts its directory onto itself; pytest could not delete it later."""
+    yield
+    base = f"{tmp_path_factory.getbasetemp().resolve()}/"
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for point in sorted((one for one in points if one.startswith(base)), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=False, timeout=30)

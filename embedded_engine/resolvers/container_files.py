@@ -22,6 +22,7 @@ from embedded_engine.values import (
 )
 
 fields = Fields()
+ROOTFS_KINDS = ("exec", "copy", "from", "import", "docker-build")  # operations that give a file system
 
 
 def path_in(container: Container, path: str, *, expand: bool) -> str:
@@ -129,7 +130,7 @@ def without_files(_: Call, container: Container, *, paths: list[str], expand: bo
 def with_rootfs(call: Call, container: Container, *, directory: str) -> Container:
     """Another file system under the same config."""
     source = call.session.objects.get(Directory, directory)
-    if source.path == "/" and source.source is not None and source.source.kind in ("exec", "copy", "from"):
+    if source.path == "/" and source.source is not None and source.source.kind in ROOTFS_KINDS:
         return container.having(rootfs=source.source)  # its layers stay as they are
     return edited(container.having(rootfs=None), CopyOf(source, "/"))
 

@@ -14,6 +14,7 @@ import pytest
 from runtime_simulator import SimulatedRuntime
 
 from embedded_engine.api import Api, build_api
+from embedded_engine.events import parse_traceparent, span_id
 from embedded_engine.resolvers.tables import all_fields
 from embedded_engine.secrets import Secrets
 from embedded_engine.session import Session, open_session
@@ -296,6 +297,45 @@ async def test_a_secret_is_given_masked_and_in_no_key_or_row(new_session: Sessio
     assert b"first-value" not in stored and b"rotated-value" not in stored
 
 
+async def test_a_plaintext_in_a_command_line_is_masked_in_events_rows_and_errors(
+    new_session: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDDED_ENGINE_EVENTS", str(tmp_path / "events"))
+    client = await new_session()
+    await client.ask('setSecret(name: "s", plaintext: "hunter2-hunter2") { id }')
+    await client.ask(based('withExec(args: ["echo", "hunter2-hunter2"])', "exitCode"))
+    error = await client.fail(based('withExec(args: ["nope", "hunter2-hunter2"])', "exitCode"))
+    assert "hunter2" not in error["message"]
+    assert "hunter2" not in (tmp_path / "events").read_text()
+    names = client.session.store.database.execute("SELECT name FROM operation WHERE kind = 'exec'").fetchall()
+    assert names == [("echo ***",)]
+
+
+async def test_secrets_from_files_and_commands(client: Client) -> None:
+    (client.session.workdir / "pw").write_text("from-a-file\n")
+    assert await client.ask('secret(uri: "file://pw") { plaintext }') == "from-a-file\n"
+    assert await client.ask('secret(uri: "cmd://printf from-a-command") { plaintext }') == "from-a-command"
+    for uri, problem in (
+        ("file://nowhere", "No such file"),
+        ("cmd://exit 3", "exit code 3"),
+        ("vault://x", "only env://, file:// and cmd:// are served"),
+    ):
+        error = await client.fail(f'secret(uri: "{uri}") {{ plaintext }}')
+        assert problem in error["message"]
+
+
+async def test_events_carry_the_callers_span(
+    new_session: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDDED_ENGINE_EVENTS", str(tmp_path / "events"))
+    client = await new_session()
+    span_id.set(parse_traceparent("00-" + "a" * 32 + "-00f067aa0ba902b7-01"))
+    await client.ask(based('withExec(args: ["true"])', "exitCode"))
+    spans = {json.loads(line)["span"] for line in (tmp_path / "events").read_text().splitlines()}
+    assert spans == {"00f067aa0ba902b7"}
+    assert parse_traceparent("nonsense") == ""
+
+
 async def test_a_secret_by_uri_is_keyed_by_its_value(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     for value, runs in (("one-value", 1), ("two-value", 2), ("one-value", 2)):
         monkeypatch.setenv("A_SECRET", value)
@@ -492,7 +532,7 @@ async def test_parse_errors_and_unknown_fields(client: Client) -> None:
 
 async def test_an_error_has_a_path_of_field_names_no_location_and_null_data(client: Client) -> None:
     answer = await client.raw(
-        '{ a: container { from(address: "r.test/no:1") { id } } b: container { from(address: "no:2") { id } } }'
+        '{ a: container { from(address: "r.test/no:1") { id } } b: container { from(address: "no") { id } } }'
     )
     assert answer["status"] == 200
     assert answer["data"] is None
