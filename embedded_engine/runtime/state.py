@@ -137,12 +137,14 @@ def subnet_of(state: State) -> str:
 
 
 def storage_conf(state: State) -> str:
-    """Our storage.conf."""
+    """Our storage.conf. Without skip_mount_home the graph root stays mounted on itself and can't be deleted."""
     return f"""# made by the embedded engine
 [storage]
 driver = "{state.driver}"
 graphroot = "{state.storage}"
 runroot = "{state.runroot}"
+[storage.options.overlay]
+skip_mount_home = "true"
 """
 
 
