@@ -21,7 +21,10 @@ def gelu(x: np.ndarray) -> np.ndarray:
     """x times the normal distribution's probability below x."""
     z = np.abs(x) * np.float32(math.sqrt(0.5))
     t = 1 / (1 + np.float32(_P) * z)
-    tail = sum(np.float32(a) * t ** (i + 1) for i, a in enumerate(_A)) * np.exp(-z * z)
+    tail = np.zeros_like(t)
+    for a in reversed(_A):
+        tail = (tail + np.float32(a)) * t
+    tail *= np.exp(-z * z)
     return x * (1 + np.sign(x) * (1 - tail)) * np.float32(0.5)
 
 

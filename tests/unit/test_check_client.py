@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import socket
@@ -305,3 +306,15 @@ def test_what_is_told_stays_small(model: Model, tmp_path: Path) -> None:
     report = climb(tmp_path, model.server_port, golden=golden(tmp_path, *[line] * 100))
     assert len(json.dumps(report)) < 80_000  # an engine keeps the last 100 kB
     assert report["rungs"][-1]["failures"][0]["more"] == 45
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "pipelines/in_engine").glob("check_*.py")), ids=lambda file: file.stem
+)
+def test_the_programs_are_python_3_8_with_the_standard_library_only(file: Path) -> None:
+    """A tools image may have an old Python. (The programs were run on 3.8.18; this holds syntax and imports.)"""
+    tree = ast.parse(file.read_text(), feature_version=(3, 8))
+    imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    others = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert all(name.startswith("pipelines.in_engine.check_") for name in others), others
