@@ -11,6 +11,9 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -237,7 +240,7 @@ def _known(line: int, value: dict[str, object], keys: tuple[str, ...], where: st
             raise LineError(line, f'unknown key "{key}" in {where}', hint)
 
 
-def _typed(line, value, key, kind_, default=None):  # type: ignore[no-untyped-def]  # what it returns is kind_
+def _typed(line: int, value: dict[str, object], key: str, kind_: type[T], default: T | None = None) -> T:
     """``value[key]``, held to be a ``kind_``; the default where it is absent. Without one it is needed."""
     if key not in value:
         if default is None:
