@@ -312,7 +312,7 @@ def test_what_is_told_stays_small(model: Model, tmp_path: Path) -> None:
     "file", sorted((ROOT / "pipelines/in_engine").glob("check_*.py")), ids=lambda file: file.stem
 )
 def test_the_programs_are_python_3_8_with_the_standard_library_only(file: Path) -> None:
-    """A tools image may have an old Python; the programs were run on 3.8.18, this holds syntax and imports."""
+    """A tools image may have an old Python; they were run on 3.8.18, this holds syntax and imports."""
     tree = ast.parse(file.read_text(), feature_version=(3, 8))
     imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
