@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -125,6 +126,7 @@ async def _serving(
     sock: socket.socket, token: str, store: Store, workdir: Path, *, quiet: bool
 ) -> AsyncIterator[None]:
     """Serve while the body runs. A request may come at once; it waits until all is loaded."""
+    gc.disable()  # while loading, which makes much and drops little: a sixth quicker
     state = state_directory()
     loaded = LoadedApi()
     application = Application(token, loaded, IntrospectionCache(state / "introspection"))
@@ -141,6 +143,8 @@ async def _serving(
             known = Secrets.in_session(store, workdir)
             runtime = open_runtime(state, store, secrets=known.known, log=log)
             async with open_session(state, runtime, store, known, quiet=quiet) as session:
+                gc.freeze()  # modules and the schema stay: no need to look at them again
+                gc.enable()
                 loaded.put(session, api)
                 await ended.wait()
 
