@@ -1,4 +1,4 @@
-"""One machine for all pipeline tests: engine state, registry, base image; a team's repository for each test."""
+"""One machine for all pipeline tests (engine state, registry, base image); a repository for each test."""
 
 from __future__ import annotations
 
