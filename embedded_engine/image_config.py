@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from embedded_engine.elements import HealthcheckConfig, Port
 from embedded_engine.runtime.port import JSON
-from embedded_engine.values import HealthcheckConfig, Port
 
 Pairs = tuple[tuple[str, str], ...]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

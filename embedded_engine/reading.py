@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from embedded_engine import tree_edits
+from embedded_engine.elements import Stat
 from embedded_engine.entries import DirEntry, Entry, FileEntry, TreeError, file_digest
 from embedded_engine.filters import Glob
 from embedded_engine.host_import import told
 from embedded_engine.operations import Work
 from embedded_engine.paths import inside
 from embedded_engine.tree_sources import base_name, entry_of, in_thread, told_path, tree_of
-from embedded_engine.values import Directory, File, Stat
+from embedded_engine.values import Directory, File
 
 T = TypeVar("T")
 FileType = Literal["REGULAR", "DIRECTORY", "SYMLINK", "UNKNOWN"]

@@ -99,7 +99,7 @@ async def _program(command: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def _listening() -> socket.socket:
-    # asyncio sends without delay only on sockets that say they are TCP; else each answer waits 40 ms for an ACK
+    # asyncio sends without delay only on sockets that say they are TCP; else answers wait 40 ms for an ACK
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.bind(("127.0.0.1", 0))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from embedded_engine.elements import EnvVariable, HealthcheckConfig, Label, Port
 from embedded_engine.image_config import ImageConfig, parse_duration, with_pair, without_pair
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
-from embedded_engine.values import Container, EnvVariable, HealthcheckConfig, Label, Port, Secret
+from embedded_engine.values import Container, Secret
 
 fields = Fields()
 Change = Callable[..., ImageConfig]

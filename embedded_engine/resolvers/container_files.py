@@ -6,6 +6,7 @@ from embedded_engine import reading
 from embedded_engine.content import by_content
 from embedded_engine.directories import edited as changed
 from embedded_engine.directories import filtered
+from embedded_engine.elements import Stat
 from embedded_engine.op_edit import CopyOf, edited
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.runtime.port import Link, Remove, Write
@@ -17,7 +18,6 @@ from embedded_engine.values import (
     DirectoryMount,
     File,
     SecretMount,
-    Stat,
     TempMount,
 )
 

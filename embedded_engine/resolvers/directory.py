@@ -6,6 +6,7 @@ from typing import Any
 
 from embedded_engine import reading
 from embedded_engine.directories import edited, filtered, with_path
+from embedded_engine.elements import Stat
 from embedded_engine.exports import Export
 from embedded_engine.paths import inside
 from embedded_engine.resolvers.registry import Call, Fields
@@ -21,7 +22,7 @@ from embedded_engine.tree_changes import (
     Without,
 )
 from embedded_engine.tree_sources import base_name, in_thread
-from embedded_engine.values import Directory, File, Stat
+from embedded_engine.values import Directory, File
 
 fields = Fields()
 

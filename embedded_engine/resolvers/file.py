@@ -7,13 +7,14 @@ from pathlib import Path
 
 from embedded_engine import reading
 from embedded_engine.directories import edited, edited_file, renamed
+from embedded_engine.elements import Stat
 from embedded_engine.exports import Export
 from embedded_engine.host_import import told
 from embedded_engine.image_out import ImageTarball, image_out
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.tree_changes import NewFile, Replaced, Stamped, Timed
 from embedded_engine.tree_sources import base_name, in_thread
-from embedded_engine.values import Directory, File, Stat
+from embedded_engine.values import Directory, File
 
 fields = Fields()
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from embedded_engine.elements import EnvVariable, HealthcheckConfig, Label, Port, Stat
 from embedded_engine.image_config import ImageConfig
 from embedded_engine.resolvers.registry import Call, Fields
 from embedded_engine.values import (
     CacheVolume,
     Container,
     Directory,
-    EnvVariable,
     File,
-    HealthcheckConfig,
     Host,
-    Label,
-    Port,
     Secret,
     Service,
     Sharing,
-    Stat,
     Value,
 )
 

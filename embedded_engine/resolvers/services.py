@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from embedded_engine.elements import Port
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.services import hostname_of
-from embedded_engine.values import Port, Service
+from embedded_engine.values import Service
 
 fields = Fields()
 

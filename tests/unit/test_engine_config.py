@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from embedded_engine.elements import Port
 from embedded_engine.image_config import (
     ImageConfig,
     config_section,
@@ -15,7 +16,7 @@ from embedded_engine.image_config import (
 )
 from embedded_engine.image_out import composed
 from embedded_engine.runtime.port import JSON, LayerBlob
-from embedded_engine.values import Container, Port
+from embedded_engine.values import Container
 
 DOCUMENT: dict[str, JSON] = {
     "architecture": "amd64",
