@@ -65,7 +65,7 @@ class ServerTest(unittest.TestCase):
 
     def test_a_body_without_length_is_refused(self):
         self.assertEqual(self.ask("POST", "/predict", None, {"Content-Length": "x"})[0], 411)
-        # Headers alone: the server closes without reading, so a body still on its way could find a broken pipe.
+        # Headers alone: the server closes without reading, and a body still on its way would break.
         self.assertEqual(self.ask("POST", "/predict", None, {"Transfer-Encoding": "chunked"})[0], 411)
 
     def test_a_failing_model_is_500_and_the_server_lives(self):
