@@ -1,4 +1,5 @@
-"""Images out: to a registry, or as one tar file. Both send exactly the manifest they are given, so digests agree."""
+"""Images out: to a registry, or as one tar file. Both send exactly the manifest they are given, so digests
+agree."""
 
 from __future__ import annotations
 

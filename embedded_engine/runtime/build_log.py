@@ -1,4 +1,5 @@
-"""What `buildah bud` says while it builds: which step runs, which were cached, what the failing one printed."""
+"""What `buildah bud` says while it builds: which step runs, which were cached, what the failing one
+printed."""
 
 from __future__ import annotations
 

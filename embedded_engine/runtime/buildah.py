@@ -1,4 +1,5 @@
-"""One command in a container: `buildah run` between `from` and `commit`, with nothing of ours left in the layer."""
+"""One command in a container: `buildah run` between `from` and `commit`, with nothing of ours left in the
+layer."""
 
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ def tmpfs_arg(mount: Mount) -> str:
 def prepare(
     step: ExecStep, root: Path, private: Path, settings: HostSettings
 ) -> list[tuple[Path, str, bool]]:
-    """Write what is mounted for this run only, check what must be there; the bind mounts as (host, target, read-only)."""
+    """Write what is mounted for this run only, check what must be there; the bind mounts as (host, target,
+    read-only)."""
     for redirect in (step.redirect_stdout, step.redirect_stderr):
         if redirect and not located(step, root, redirect).parent.is_dir():
             raise SetupFailure(f"redirect to {redirect}: its directory does not exist")
@@ -161,8 +163,8 @@ def prepare(
 
 
 def secret_variables(variables: Iterable[tuple[str, str]]) -> bytes:
-    """A shell text that sets the variables. An argument would show in the process list, and Buildah 1.28 hands
-    no variable of its own on; this file is in memory and its mount is gone when the command is."""
+    """A shell text that sets the variables. An argument would show in the process list, and Buildah 1.28
+    hands no variable of its own on; this file is in memory and its mount is gone when the command is."""
     quoted = (f"export {name}='" + value.replace("'", "'\\''") + "'\n" for name, value in variables)
     return "".join(quoted).encode("utf-8", "surrogateescape")
 

@@ -1,14 +1,15 @@
 """Building a Dockerfile with `buildah bud`, its layer cache in the engine's own storage.
 
 How RUNs get the host's CA and index settings, found by experiment with Buildah 1.28: `[containers] env` of
-CONTAINERS_CONF does not reach a RUN; `--env` reaches those of the last stage only and stays in the image's config;
-`--build-arg` reaches a RUN only after an ARG of that name, and leaves nothing in the config. So the Dockerfile that
-Buildah reads has an ARG line after each FROM, naming variables whose values are paths under the directory mounted by
-`--volume`; the paths are the same on every machine, which keeps the layer cache and the digests alike. What is left
-in the history is taken out again here, the empty mount points by ``tar_filter``.
+CONTAINERS_CONF does not reach a RUN; `--env` reaches those of the last stage only and stays in the image's
+config; `--build-arg` reaches a RUN only after an ARG of that name, and leaves nothing in the config. So the
+Dockerfile that Buildah reads has an ARG line after each FROM, naming variables whose values are paths under
+the directory mounted by `--volume`; the paths are the same on every machine, which keeps the layer cache and
+the digests alike. What is left in the history is taken out again here, the empty mount points by
+``tar_filter``.
 
-FROM images are pulled beforehand with their original blobs and handed to Buildah by id (`--build-context`), so
-nothing is fetched behind the engine's back and two sessions never fight over what a tag means.
+FROM images are pulled beforehand with their original blobs and handed to Buildah by id (`--build-context`),
+so nothing is fetched behind the engine's back and two sessions never fight over what a tag means.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ _INSTRUCTIONS = (
     *("MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
 )
 _HEREDOC = re.compile(r"<<-?[\"']?\w")
+_MISSING = re.compile(
+    r'building at STEP "(.*)": checking on sources under ".*": copier: stat: ("[^"]*"): no such file'
+)
 _ARGS_PREFIX = re.compile(r"^\|(\d+) ")
 
 
@@ -138,7 +142,8 @@ def with_args(text: str, names: Sequence[str]) -> str:
 def base_args(text: str, args: Iterable[tuple[str, str]], bases: Mapping[str, str]) -> list[str]:
     """The options that say which image in storage each name stands for.
 
-    Buildah 1.28 looks a FROM's word up as it is written, before it fills in ARGs; COPY --from is looked up by name.
+    Buildah 1.28 looks a FROM's word up as it is written, before it fills in ARGs; COPY --from is looked up by
+    name.
     """
     words = {word: bases[image] for word, image in from_words(text, dict(args)).items() if image in bases}
     return [f"--build-context={name}=container-image://{image}" for name, image in {**bases, **words}.items()]
@@ -161,7 +166,8 @@ def build_argv(
     settings: HostSettings,
     options: Sequence[str],
 ) -> list[str]:
-    """The ``buildah bud`` command line for ``step``; ``directory`` has the Dockerfile as Buildah is to read it."""
+    """The ``buildah bud`` command line for ``step``; ``directory`` has the Dockerfile as Buildah is to read
+    it."""
     own = {name for name, _ in step.args}
     args = [*((name, value) for name, value in settings.env if name not in own), *step.args]
     return [
@@ -193,18 +199,17 @@ def cleaned_config(document: Mapping[str, Any], names: Sequence[str]) -> dict[st
     history = []
     for entry in document.get("history", []):
         created_by = str(entry.get("created_by", ""))
-        if _is_our_arg(created_by, names):
-            continue
+        nop, mark, declared = created_by.partition("#(nop) ARG ")
+        if mark and names:  # Buildah repeats all arguments of the stage at each ARG
+            own = [word for word in declared.split(" ") if word.partition("=")[0] not in names]
+            created_by = f"{nop}{mark}{' '.join(own)}"
+            if not own:
+                continue
         kept = {name: value for name, value in entry.items() if name != "comment"}
         if created_by:
             kept["created_by"] = without_args(created_by, names)
         history.append(kept)
     return {**document, "history": history}
-
-
-def _is_our_arg(created_by: str, names: Sequence[str]) -> bool:
-    _, mark, declared = created_by.partition("#(nop) ARG ")
-    return bool(mark and names) and set(declared.split()) == set(names)
 
 
 def without_args(created_by: str, names: Sequence[str]) -> str:
@@ -238,4 +243,12 @@ def _failed(text: str, log: BuildLog, exit_code: int, said: str) -> RuntimeFailu
             "the Dockerfile has a heredoc (<<): Buildah 1.33 or newer is needed", detail=said
         )
     lines = [line for line in said.splitlines() if line.strip()] or ["buildah bud failed"]
-    return RuntimeFailure(lines[-1].removeprefix("Error: "), detail=said)
+    return RuntimeFailure(_readable(lines[-1]), detail="" if _MISSING.search(lines[-1]) else said)
+
+
+def _readable(line: str) -> str:
+    """Buildah's last line without its own wrapping, and without a host path the user never saw."""
+    missing = _MISSING.search(line)
+    if missing is not None:
+        return f"{missing[1]}: {missing[2]}: no such file or directory in the build context"
+    return line.removeprefix("Error: ").replace("building at STEP ", "", 1)

@@ -1,4 +1,5 @@
-"""Changes made to a mounted root file system from the host. Every path stays inside that root, whatever links it holds."""
+"""Changes made to a mounted root file system from the host. Every path stays inside that root, whatever links
+it holds."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def _copy(root: Path, edit: Copy) -> None:
 
 
 def merge(source: Path, target: Path, owner: tuple[int, int] | None, root: Path) -> None:
-    """Put what is in ``source`` into the directory ``target``; links in ``target`` are followed inside ``root``."""
+    """Put what is in ``source`` into the directory ``target``; links in ``target`` are followed inside
+    ``root``."""
     with os.scandir(source) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
             path = target / entry.name
@@ -116,7 +118,8 @@ def _clear(path: Path, *, directory: bool) -> None:
 
 
 def _fresh_file(root: Path, target: str) -> Path:
-    """The path for a file that replaces what is there, its parents made. A link is followed, as cp(1) does."""
+    """The path for a file that replaces what is there, its parents made. A link is followed, as cp(1)
+    does."""
     _parents(root, target)
     path = inside(root, target)
     if path.is_dir():
@@ -164,7 +167,8 @@ def _remove(path: Path) -> None:
 
 
 def owner_ids(root: Path, owner: str) -> tuple[int, int]:
-    """(uid, gid) for "user[:group]", ids or names from the root's own passwd and group; "" is 0:0, "7" is 7:7.
+    """(uid, gid) for "user[:group]", ids or names from the root's own passwd and group; "" is 0:0, "7" is
+    7:7.
 
     Raises RuntimeFailure for a name that is not there.
     """

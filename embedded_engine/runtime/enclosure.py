@@ -1,9 +1,10 @@
 """What encloses a tool that runs containers, so that nothing of it is left however it ends.
 
-The tool runs in a PID namespace of its own: when that namespace's first process dies, the kernel kills all that came
-of it. Neither isolation does that: with `oci` the container goes on after Buildah is killed, with `chroot` a
-daemonised child does. `--pdeathsig` ends it too when this process is killed. Costs 5 ms. What the kernel doesn't
-clear away (the bundle, the OCI runtime's notes, its cgroups) lies in directories named after this process.
+The tool runs in a PID namespace of its own: when that namespace's first process dies, the kernel kills all
+that came of it. Neither isolation does that: with `oci` the container goes on after Buildah is killed, with
+`chroot` a daemonised child does. `--pdeathsig` ends it too when this process is killed. Costs 5 ms. What the
+kernel doesn't clear away (the bundle, the OCI runtime's notes, its cgroups) lies in directories named after
+this process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What dead sessions left, and snapshots nobody needs any more.
 
-Everything a session makes outside of storage's images bears its process's name (enclosure.owner_name). `buildah bud`
-names its containers itself; those are cleared when no other session is at work, which a file lock tells.
+Everything a session makes outside of storage's images bears its process's name (enclosure.owner_name).
+`buildah bud` names its containers itself; those are cleared when no other session is at work, which a file
+lock tells.
 """
 
 from __future__ import annotations

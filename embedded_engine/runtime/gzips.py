@@ -1,7 +1,7 @@
 """Compressing layers: the same bytes out for the same bytes in, on all cores, in bounded memory.
 
-The stream is cut into blocks that are compressed side by side, each primed with the end of the one before it (as pigz
-does), and joined into one gzip member (RFC 1952) without name or time.
+The stream is cut into blocks that are compressed side by side, each primed with the end of the one before it
+(as pigz does), and joined into one gzip member (RFC 1952) without name or time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Compressed:
 
 
 def compress(pieces: Iterable[bytes], out: BinaryIO, workers: int | None = None) -> Compressed:
-    """Write ``pieces`` as gzip to ``out``. Runs in the calling thread and ``workers`` others; zlib frees the GIL."""
+    """Write ``pieces`` as gzip to ``out``. Runs in the calling thread and ``workers`` others; zlib frees the
+    GIL."""
     plain, packed = hashlib.sha256(), hashlib.sha256()
     crc = length = size = 0
 
@@ -86,7 +87,8 @@ def _deflate(block: bytes, window: bytes) -> bytes:
 
 
 def _compressible(block: bytes) -> bool:
-    """Whether trying is worth it: archives and compressed weights are not, and are stored in a tenth of the time."""
+    """Whether trying is worth it: archives and compressed weights are not, and are stored in a tenth of the
+    time."""
     middle = len(block) // 2
     sample = block[middle : middle + _SAMPLE]
     return len(sample) < _SAMPLE or len(zlib.compress(sample, 1)) < 0.98 * _SAMPLE

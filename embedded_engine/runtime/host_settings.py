@@ -1,8 +1,10 @@
-"""What the site needs to reach its package indexes: CA certificates, pip's and apt's settings, given to execs.
+"""What the site needs to reach its package indexes: CA certificates, pip's and apt's settings, given to
+execs.
 
-They come as one directory mounted at /run/.engine while a command runs, and variables that point into it. Nothing of
-it is in a layer: the mount leaves with the command, and its empty mount point is dropped. The values themselves (an
-index URL may hold a password) are in the mounted files only, never in an argument or a stored config.
+They come as one directory mounted at /run/.engine while a command runs, and variables that point into it.
+Nothing of it is in a layer: the mount leaves with the command, and its empty mount point is dropped. The
+values themselves (an index URL may hold a password) are in the mounted files only, never in an argument or a
+stored config.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ _APT_LOCAL = ("::CAInfo", "::CAPath", "::SslCert", "::SslKey", "::ProxyAutoDetec
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """A host directory to mount at ``TARGET`` and the variables that go with it; none of both if there is nothing."""
+    """A host directory to mount at ``TARGET`` and the variables that go with it; none of both if there is
+    nothing."""
 
     directory: Path | None
     env: tuple[tuple[str, str], ...] = ()
@@ -97,7 +100,8 @@ def ca_bundle(environ: Mapping[str, str]) -> Path | None:
 
 
 def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the machine's pip.conf files and PIP_* variables say of indexes; a variable beats a file, as in pip."""
+    """What the machine's pip.conf files and PIP_* variables say of indexes; a variable beats a file, as in
+    pip."""
     home = Path(environ.get("HOME", "/root"))
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     files = [Path("/etc/pip.conf"), home / ".pip/pip.conf", config / "pip/pip.conf"]
@@ -153,7 +157,8 @@ def _mounted(links: Iterable[str | Path]) -> list[tuple[Path, str]]:
 
 
 def _written(base: Path, files: Mapping[str, bytes]) -> Path:
-    """The directory that holds these files. Its parent is the owner's only; in the container everyone may read."""
+    """The directory that holds these files. Its parent is the owner's only; in the container everyone may
+    read."""
     name = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
     directory = base / name
     if directory.is_dir():

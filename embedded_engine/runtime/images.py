@@ -1,9 +1,9 @@
 """Images in: a tag's digest, an image's layers, an archive. Skopeo does the talking.
 
-An image is fetched into the engine's own blob directory first, so its layers leave again exactly as they came (same
-compressed bytes, same digests), and only then into containers-storage. There it is stored *bare*: without its
-config, which the engine keeps itself. A bare image's id follows from its layers alone, and nothing of the
-image's own settings (VOLUME, ENTRYPOINT, ENV) can act on an exec behind the engine's back.
+An image is fetched into the engine's own blob directory first, so its layers leave again exactly as they came
+(same compressed bytes, same digests), and only then into containers-storage. There it is stored *bare*:
+without its config, which the engine keeps itself. A bare image's id follows from its layers alone, and
+nothing of the image's own settings (VOLUME, ENTRYPOINT, ENV) can act on an exec behind the engine's back.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Images:
                 raise RuntimeFailure(f"{path.name}: {failure}", detail=failure.detail) from failure
 
     async def name(self, config: bytes, diff_ids: Sequence[str], name: str) -> None:
-        """Store an image with its whole config under ``name``: what a Dockerfile's FROM finds. Layers must be there."""
+        """Store an image with its whole config under ``name``: what a Dockerfile's FROM finds. Layers must be
+        there."""
         await self.store(config, oci.raw_layers(diff_ids), f"containers-storage:{name}")
 
     async def bare(self, platform: Mapping[str, Any], diff_ids: Sequence[str]) -> Snapshot:
@@ -85,7 +86,8 @@ class Images:
         return snapshot
 
     async def store(self, config: bytes, layers: Sequence[Mapping[str, Any]], destination: str) -> None:
-        """Put an image made of these parts into containers-storage; blobs that storage lacks are read from ours."""
+        """Put an image made of these parts into containers-storage; blobs that storage lacks are read from
+        ours."""
         manifest = oci.manifest_for(config, layers)
         for blob in (config, manifest):
             oci.put_blob(self.state.blobs, blob)
@@ -129,7 +131,8 @@ class Images:
 
     @contextlib.asynccontextmanager
     async def _authentication(self, address: str, login: Login | None) -> AsyncIterator[list[str]]:
-        """The options for the source registry. Without a login the user's own auth files are used, as always."""
+        """The options for the source registry. Without a login the user's own auth files are used, as
+        always."""
         host = host_of(address)
         plain = ["--src-tls-verify=false"] if is_loopback(host) else []
         if login is None:

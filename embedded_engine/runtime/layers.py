@@ -1,8 +1,8 @@
 """A snapshot's layers as compressed blobs: those of a base image as they came, ours made once and remembered.
 
 containers-storage gives a layer back as the raw tar it was committed as (times constant, owners numeric: see
-working.commit_argv); here the traces of mounts that `bud` leaves are dropped and it is compressed. Only layers not yet
-known travel: Skopeo skips a blob that is there, so an empty file stands in for each known one.
+working.commit_argv); here the traces of mounts that `bud` leaves are dropped and it is compressed. Only
+layers not yet known travel: Skopeo skips a blob that is there, so an empty file stands in for each known one.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """A network for one service: a namespace that lives as long as its process, joined to ours by a veth pair.
 
-The namespace is anonymous (`unshare --net`), so when its last process dies the kernel takes away the namespace, the
-pair and the route: nothing can be left behind, even if this process is killed. The service has an address of its own
-(198.18.0.0/15, RFC 2544, which nobody routes) that every exec on the host's network, and every other service,
-reaches; it does not reach the internet, since that would need NAT.
+The namespace is anonymous (`unshare --net`), so when its last process dies the kernel takes away the
+namespace, the pair and the route: nothing can be left behind, even if this process is killed. The service has
+an address of its own (198.18.0.0/15, RFC 2544, which nobody routes) that every exec on the host's network,
+and every other service, reaches; it does not reach the internet, since that would need NAT.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import shutil
@@ -69,12 +70,10 @@ async def connect(runner: Runner, pid: int) -> Link:
     inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-batch", "-"]
     await runner.run(inside, stdin=link.inside().encode())
     forwarding = Path(f"/proc/sys/net/ipv4/conf/{link.name}/forwarding")
-    try:
-        forwarding.write_text(
-            "1"
-        )  # lets services reach one another; no other interface forwards because of it
-    except OSError:
-        pass  # a read-only /proc/sys: execs still reach the service, which is what it is for
+    # lets services reach one another (no other interface forwards because of it); where /proc/sys is
+    # read-only execs still reach the service, which is what it is for
+    with contextlib.suppress(OSError):
+        forwarding.write_text("1")
     return link
 
 

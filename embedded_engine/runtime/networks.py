@@ -1,8 +1,9 @@
 """The network of one run: a namespace of its own, with the internet through slirp4netns (user-mode NAT).
 
-Why not Buildah's bridge: it needs netavark *and* iptables, forwards for the whole machine, and costs 0.25 s a run; slirp4netns
-needs neither root nor firewall rules and costs 20 ms. As in Dagger's engine a run does not see what listens on the
-host's loopback, two runs may use one port, and services (links.py) are reached by their addresses.
+Why not Buildah's bridge: it needs netavark *and* iptables, forwards for the whole machine, and costs 0.25 s a
+run; slirp4netns needs neither root nor firewall rules and costs 20 ms. As in Dagger's engine a run does not
+see what listens on the host's loopback, two runs may use one port, and services (links.py) are reached by
+their addresses.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def slirp_argv(pid: int) -> list[str]:
 
 
 def dns_args(network: str, host: Path = RESOLV_CONF) -> list[str]:
-    """Buildah's option for a resolver, where the host's is on a loopback that the namespace does not reach."""
+    """Buildah's option for a resolver, where the host's is on a loopback that the namespace does not
+    reach."""
     if network != SLIRP or not host.exists():
         return []
     words = [line.split() for line in host.read_text().splitlines()]

@@ -56,7 +56,8 @@ def layout_manifest(directory: Path) -> str:
 
 
 def bare_config(platform: Mapping[str, Any], diff_ids: Sequence[str]) -> bytes:
-    """An image config that says nothing but what its layers are: the same for any images with the same layers.
+    """An image config that says nothing but what its layers are: the same for any images with the same
+    layers.
 
     Buildah counts the history's entries when it commits something on top, so there is one for each layer.
     """
@@ -86,5 +87,6 @@ def manifest_for(config: bytes, layers: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def raw_layers(diff_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Descriptors of uncompressed layers; Skopeo takes those that storage has from there and needs no blob."""
+    """Descriptors of uncompressed layers; Skopeo takes those that storage has from there and needs no
+    blob."""
     return [{"mediaType": LAYER, "digest": digest, "size": 0} for digest in diff_ids]

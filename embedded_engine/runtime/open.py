@@ -45,7 +45,8 @@ from embedded_engine.runtime.working import Working
 
 @dataclass(slots=True)
 class ContainerRuntime:
-    """Implements port.Runtime. Made by ``open_runtime``; starts no process until it is asked for something."""
+    """Implements port.Runtime. Made by ``open_runtime``; starts no process until it is asked for
+    something."""
 
     state: State
     environ: Mapping[str, str]
@@ -162,7 +163,8 @@ def open_runtime(
     secrets: Callable[[], Iterable[str]] = tuple,
     log: Callable[[str], None] | None = None,
 ) -> ContainerRuntime:
-    """The runtime whose state is in ``root``. ``secrets`` names the values to mask in errors and in the log."""
+    """The runtime whose state is in ``root``. ``secrets`` names the values to mask in errors and in the
+    log."""
     environ = os.environ if environ is None else environ
     state = open_state(root.absolute(), environ)
     runner = Runner(tool_environ(state, environ), secrets, log)

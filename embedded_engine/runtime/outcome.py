@@ -5,9 +5,10 @@ Buildah adds lines of its own to the command's stderr and flattens some exit cod
     oci     exit 3        ...Error: while running runtime: exit status 3
     oci     killed        ...container exited on killed / Error: while running runtime: exit status 1
     oci     not found     error running container: ... exec: \\"x\\": executable file not found in $PATH ...
-    chroot  exit 3        ...subprocess exited with status 3 / subprocess exited with status 3 / Error: exit status 3
-    chroot  killed        ...subprocess exited on killed / subprocess exited with status 1 / Error: exit status 1
-    chroot  not found     process failed to start with error: exec: "x": executable file not found in $PATH...
+    chroot  exit 3        ...subprocess exited with status 3 / subprocess exited with status 3 / Error: exit
+    status 3 chroot  killed        ...subprocess exited on killed / subprocess exited with status 1 / Error:
+    exit status 1 chroot  not found     process failed to start with error: exec: "x": executable file not
+    found in $PATH...
 
 What matches none of these is a failure of Buildah itself.
 """
@@ -63,7 +64,8 @@ class Ending:
 
 
 def ending(finished: Finished) -> Ending:
-    """Take Buildah's words off the command's. Raises SetupFailure or RuntimeFailure if no command ever ran."""
+    """Take Buildah's words off the command's. Raises SetupFailure or RuntimeFailure if no command ever
+    ran."""
     if finished.exit_code == 0:
         return Ending(0, finished.stderr)
     first = max(0, len(finished.stderr) - _LOOK_AT)

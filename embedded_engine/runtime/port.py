@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NewType, Protocol, TypeAlias
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 Snapshot = NewType("Snapshot", str)
 """The id of an image in the engine's containers-storage."""
@@ -21,7 +21,8 @@ SCRATCH = Snapshot("")
 
 
 class RuntimeFailure(Exception):
-    """The runtime could not do what was asked: user's words, no traceback; ``detail`` is the end of its log."""
+    """The runtime could not do what was asked: user's words, no traceback; ``detail`` is the end of its
+    log."""
 
     def __init__(self, message: str, *, detail: str = "") -> None:
         super().__init__(message)
@@ -76,8 +77,8 @@ class Login:
 class Mount:
     """Something put in an exec's way for its duration; it never becomes part of a layer.
 
-    ``bind``: ``source`` is a host path (file or directory). ``tmpfs``: an empty directory in memory of at most
-    ``size`` bytes. ``owner`` ("uid:gid", names allowed, "" = leave) applies to the top of the mount.
+    ``bind``: ``source`` is a host path (file or directory). ``tmpfs``: an empty directory in memory of at
+    most ``size`` bytes. ``owner`` ("uid:gid", names allowed, "" = leave) applies to the top of the mount.
     """
 
     target: str
@@ -100,7 +101,8 @@ class SecretFile:
 
 @dataclass(frozen=True, slots=True)
 class ExecStep:
-    """One command on one snapshot. ``env`` is complete except HOME (from passwd) and the host's CA and index settings.
+    """One command on one snapshot. ``env`` is complete except HOME (from passwd) and the host's CA and index
+    settings.
 
     Redirects are paths in the container (relative to ``workdir``), *tee'd*: the result has the output too.
     ``hosts`` are lines for /etc/hosts; ``network`` says which services' network it must share, if the runtime
@@ -126,7 +128,8 @@ class ExecStep:
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How an exec ended. ``snapshot`` is None when it was not kept. Outputs are raw: the caller masks and decodes."""
+    """How an exec ended. ``snapshot`` is None when it was not kept. Outputs are raw: the caller masks and
+    decodes."""
 
     exit_code: int
     stdout: bytes
@@ -265,7 +268,8 @@ class ServicePort:
 
 
 class Runtime(Protocol):
-    """Everything that touches containers. Every method may be cancelled: processes it started are then dead."""
+    """Everything that touches containers. Every method may be cancelled: processes it started are then
+    dead."""
 
     async def resolve(self, address: str, login: Login | None) -> str:
         """The digest ``address`` names now ("sha256:..."), asked of the registry. Raises RuntimeFailure."""
@@ -280,7 +284,8 @@ class Runtime(Protocol):
         ...
 
     def present(self) -> frozenset[Snapshot]:
-        """The snapshots in storage now; cheap (milliseconds, no process), may be stale for images it made itself."""
+        """The snapshots in storage now; cheap (milliseconds, no process), may be stale for images it made
+        itself."""
         ...
 
     async def execute(self, step: ExecStep, keep: Callable[[int], bool]) -> ExecResult:
@@ -296,11 +301,13 @@ class Runtime(Protocol):
         ...
 
     def mounted(self, snapshot: Snapshot) -> AbstractAsyncContextManager[Path]:
-        """A read-only host view of a snapshot's root file system; nested and parallel uses share one mount."""
+        """A read-only host view of a snapshot's root file system; nested and parallel uses share one
+        mount."""
         ...
 
     async def layers(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
-        """The layers of ``snapshot`` as compressed blobs, base first; made once, then answered from memory."""
+        """The layers of ``snapshot`` as compressed blobs, base first; made once, then answered from
+        memory."""
         ...
 
     async def start_service(

@@ -1,8 +1,8 @@
 """Which way of running containers works on this machine: found by running `true` in one, not by guessing.
 
-Tried in order: `oci` isolation with runc and crun, with a network of its own and with the host's, then `chroot`. The
-answer is remembered until a tool, the kernel or the user changes. The container's root holds a copy of this machine's
-`true` and its libraries, so no network and no image is needed.
+Tried in order: `oci` isolation with runc and crun, with a network of its own and with the host's, then
+`chroot`. The answer is remembered until a tool, the kernel or the user changes. The container's root holds a
+copy of this machine's `true` and its libraries, so no network and no image is needed.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def true_program() -> str:
 
 
 def machine_key() -> str:
-    """What the answer depends on: the kernel, the user, and the tools as files (no process is started for it)."""
+    """What the answer depends on: the kernel, the user, and the tools as files (no process is started for
+    it)."""
     parts = [os.uname().release, str(os.geteuid())]
     for tool in _KEYED:
         path = shutil.which(tool)

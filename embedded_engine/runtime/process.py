@@ -1,7 +1,8 @@
 """The one place where processes start: an argument list, its own process group, its end under our control.
 
-A process never outlives the call that started it: on cancellation its whole group is killed before the call returns.
-What it says is kept whole on stdout and stderr, or handed on line by line; an error carries a bounded, masked tail.
+A process never outlives the call that started it: on cancellation its whole group is killed before the call
+returns. What it says is kept whole on stdout and stderr, or handed on line by line; an error carries a
+bounded, masked tail.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Hooks:
     """What a caller wants to do while a process runs.
 
     ``on_output`` is told each piece of output as it comes: 1 or 2 for the stream, and the bytes (not masked).
-    ``gate`` is awaited with the process's id before it is given its stdin. ``keep_output`` False: the output is
-    not also kept, for a process that may run long.
+    ``gate`` is awaited with the process's id before it is given its stdin. ``keep_output`` False: the output
+    is not also kept, for a process that may run long.
     """
 
     on_output: Callable[[int, bytes], None] | None = None
@@ -136,7 +137,8 @@ class Runner:
 
 
 def with_registries(argv: Sequence[str], environ: Mapping[str, str]) -> Sequence[str]:
-    """Skopeo reads CONTAINERS_REGISTRIES_CONF only as a flag; Buildah and Podman read the variable themselves."""
+    """Skopeo reads CONTAINERS_REGISTRIES_CONF only as a flag; Buildah and Podman read the variable
+    themselves."""
     conf = environ.get("CONTAINERS_REGISTRIES_CONF")
     if argv[0] != "skopeo" or not conf:
         return argv

@@ -1,4 +1,5 @@
-"""The empty files and directories that mounts leave in a container's root: taken away before it becomes a layer."""
+"""The empty files and directories that mounts leave in a container's root: taken away before it becomes a
+layer."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Residue:
     def before(cls, root: Path, targets: Iterable[str], workdir: str = "") -> Residue:
         """Note which mount points (and their parents) the root lacks.
 
-        Buildah makes the working directory; inside a mount only the mount point's own path would be a trace of it.
+        Buildah makes the working directory; inside a mount only the mount point's own path would be a trace
+        of it.
         """
         targets = list(targets)
         wanted = [*ALWAYS, *targets]

@@ -1,8 +1,8 @@
 """Services: commands that go on in the background until they are stopped, ready when their ports accept.
 
-A service is a `buildah run` like an exec's, in namespaces that die with it: there is no daemon and no detached
-container that could outlive the session. Its network is one of its own where this process may make one (links.py),
-else the host's: then its address is 127.0.0.1, and a port that is taken already is an error.
+A service is a `buildah run` like an exec's, in namespaces that die with it: there is no daemon and no
+detached container that could outlive the session. Its network is one of its own where this process may make
+one (links.py), else the host's: then its address is 127.0.0.1, and a port that is taken already is an error.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class Service:
         if self.task is None:
             return
         if not kill and self.finished is None:
-            terminate(self.pid)
-            await asyncio.wait([self.task], timeout=STOP_LIMIT_S)
+            told = terminate(self.pid)
+            await asyncio.wait([self.task], timeout=STOP_LIMIT_S if told else 0)
         self.scope.cancel()  # not the task: that would break into its clearing away
         await asyncio.wait([self.task])
         self.task = None
@@ -260,22 +260,37 @@ def _refuse_taken(ports: Sequence[int]) -> None:
                 )
 
 
-def terminate(pid: int) -> None:
-    """Send TERM to the service's own first process, somewhere below ``pid``: Buildah itself would kill it at once."""
+def terminate(pid: int) -> bool:
+    """Send TERM to the service's own first process, somewhere below ``pid``: Buildah itself would kill it at
+    once.
+
+    The first process of a PID namespace is deaf to a TERM it does not handle; that one is killed, as an init
+    would see to. False if it does not run yet.
+    """
     for process in _descendants(pid):
         if _in_container(process):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM if _catches_term(process) else signal.SIGKILL)
-            return
+            return True
+    return False
 
 
 def _catches_term(pid: int) -> bool:
-    """Whether it has a handler for TERM. Without one it should die of it, but the first of a namespace does not."""
+    """Whether it has a handler for TERM. Without one it should die of it, but the first of a namespace does
+    not."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("SigCgt:"):
                 return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
     return True
+
+
+def _handles(pid: int, number: int) -> bool:
+    """Whether a process catches a signal (proc(5), SigCgt)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -293,11 +308,15 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _in_container(pid: int) -> bool:
-    """Whether a process runs the service's program: its root is the container's, and it is no part of Buildah."""
+    """Whether a process runs the service's program: its root is the container's, and it is no part of
+    Buildah."""
     try:
         program = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return Path(f"/proc/{pid}/root").stat().st_ino != Path("/").stat().st_ino and not program.startswith(
-            (b"buildah", b"runc")
-        )
+        return _place(f"/proc/{pid}/root") != _place("/") and not program.startswith((b"buildah", b"runc"))
     except OSError:
         return False
+
+
+def _place(path: str) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino

@@ -1,8 +1,8 @@
 """The runtime's part of the state directory, and the configuration the tools read instead of the machine's.
 
-Storage, networks and temporary files are the engine's own, so nothing of ours shows in the user's `podman images`.
-What the site says of registries (registries.conf: mirrors, insecure hosts, short names), of signatures
-(policy.json) and of credentials stays honoured: the tools find those files as always.
+Storage, networks and temporary files are the engine's own, so nothing of ours shows in the user's `podman
+images`. What the site says of registries (registries.conf: mirrors, insecure hosts, short names), of
+signatures (policy.json) and of credentials stays honoured: the tools find those files as always.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class State:
 
 
 def open_state(root: Path, environ: Mapping[str, str]) -> State:
-    """The state in ``root``, its directories and configuration files made if they lack. Cheap when they are there."""
+    """The state in ``root``, its directories and configuration files made if they lack. Cheap when they are
+    there."""
     state = State(root, _runroot(root, environ), _chosen_driver(root / "storage.conf"))
     for directory in (state.storage, state.blobs / "sha256", state.temp, root / "networks"):
         directory.mkdir(parents=True, exist_ok=True)
@@ -112,8 +113,12 @@ def policy_needed(environ: Mapping[str, str]) -> bool:
 
 
 def containers_conf(state: State, nofile: int, nproc: int) -> str:
-    """Our containers.conf: runc and cgroupfs, and limits no higher than this process may set (else setrlimit fails)."""
-    ulimits = f'"nofile={min(_NOFILE, nofile)}:{min(_NOFILE, nofile)}", "nproc={min(_NPROC, nproc)}:{min(_NPROC, nproc)}"'
+    """Our containers.conf: runc and cgroupfs, and limits no higher than this process may set.
+
+    Past its own hard limits setrlimit would fail, and every container with it.
+    """
+    files, processes = min(_NOFILE, nofile), min(_NPROC, nproc)
+    ulimits = f'"nofile={files}:{files}", "nproc={processes}:{processes}"'
     return f"""# made by the embedded engine
 [containers]
 default_ulimits = [{ulimits}]
@@ -137,7 +142,8 @@ def subnet_of(state: State) -> str:
 
 
 def storage_conf(state: State) -> str:
-    """Our storage.conf. Without skip_mount_home the graph root stays mounted on itself and can't be deleted."""
+    """Our storage.conf. Without skip_mount_home the graph root stays mounted on itself and can't be
+    deleted."""
     return f"""# made by the embedded engine
 [storage]
 driver = "{state.driver}"
@@ -169,7 +175,8 @@ def write_if_changed(file: Path, text: str) -> None:
 
 
 def _runroot(root: Path, environ: Mapping[str, str]) -> Path:
-    """Short (socket paths have a limit of 108 bytes), on a tmpfs where there is one, and one for each state."""
+    """Short (socket paths have a limit of 108 bytes), on a tmpfs where there is one, and one for each
+    state."""
     name = hashlib.sha256(str(root).encode()).hexdigest()[:10]
     if os.geteuid() == 0 and os.access("/run", os.W_OK):
         return Path("/run/embedded-engine") / name

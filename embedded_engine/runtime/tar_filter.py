@@ -1,7 +1,8 @@
-"""Dropping from a layer's tar stream what `buildah bud` leaves of its mounts; everything else passes byte for byte.
+"""Dropping from a layer's tar stream what `buildah bud` leaves of its mounts; everything else passes byte for
+byte.
 
-https://www.gnu.org/software/tar/manual/html_node/Standard.html: 512-byte blocks, a header before each entry, `x` and
-`L`/`K` entries that belong to the one after them.
+https://www.gnu.org/software/tar/manual/html_node/Standard.html: 512-byte blocks, a header before each entry,
+`x` and `L`/`K` entries that belong to the one after them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Entry:
 
 
 def is_residue(entry: Entry) -> bool:
-    """Whether an entry is an empty mount point that Buildah or this engine made (1.28 makes files 0755, empty)."""
+    """Whether an entry is an empty mount point that Buildah or this engine made (1.28 makes files 0755,
+    empty)."""
     if entry.name == _OURS or entry.name.startswith((_OURS + "/", _OURS + "-")):
         return True
     if entry.name == "run/secrets":

@@ -1,4 +1,5 @@
-"""Buildah's working containers: made for one piece of work, named after the process that made them, always removed."""
+"""Buildah's working containers: made for one piece of work, named after the process that made them, always
+removed."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class Working:
     async def container(
         self, parent: Snapshot, options: Sequence[str] = ()
     ) -> AsyncIterator[tuple[str, Path]]:
-        """A container on ``parent`` and the host path of its root; removed at the end unless it was committed."""
+        """A container on ``parent`` and the host path of its root; removed at the end unless it was
+        committed."""
         name = unique_name()
         try:
             await self.runner.run(from_argv(parent, name, [*self.policy, *options]))
@@ -64,8 +66,8 @@ def from_argv(parent: Snapshot, name: str, options: Sequence[str]) -> list[str]:
 def commit_argv(name: str, policy: Sequence[str]) -> list[str]:
     """The command that commits and removes a container.
 
-    With ``--timestamp`` Buildah writes that one time into every entry of the layer, so what a layer holds (and its
-    digest) does not depend on when it was made.
+    With ``--timestamp`` Buildah writes that one time into every entry of the layer, so what a layer holds
+    (and its digest) does not depend on when it was made.
     """
     options = ["--quiet", "--rm", "--format=oci", f"--timestamp={EPOCH}"]
     return ["buildah", "commit", *options, *policy, name]
