@@ -145,8 +145,17 @@ def init(directory: Annotated[Path, typer.Argument(help="The model's directory."
 
 
 def await_(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Run ``work`` to its end on asyncio."""
-    return anyio.run(work, *arguments)
+    """Run ``work`` to its end on asyncio. Raises Interrupted on Ctrl-C: Typer would swallow it."""
+    try:
+        return anyio.run(work, *arguments)
+    except BaseException as err:
+        if isinstance(innermost(err), KeyboardInterrupt):
+            raise _interrupted() from err
+        raise
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted("interrupted", hint="nothing was tagged; run again: what is built is kept")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,9 +174,7 @@ def shown(err: BaseException, *, debug: bool) -> int:
     if debug and not isinstance(err, SystemExit):
         traceback.print_exception(err)
     if isinstance(err, KeyboardInterrupt):
-        err = Interrupted(
-            "interrupted", hint="nothing was tagged; run again: builds are cached"
-        )
+        err = _interrupted()
     if isinstance(err, PipelineError):
         Console().error(err)
         return err.exit_code

@@ -111,7 +111,7 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
     record.facts = _facts(plan, session)
     outcome = Outcome(plan, record)
     session.outcomes.append(outcome)
-    console.line(headline(plan, session.engine))
+    Console().line(headline(plan, session.engine))
     try:
         outcome.receipt = await release(plan, record)
         record.facts["status"] = "ok"

@@ -191,7 +191,8 @@ def test_a_build_secret_reaches_the_build_and_nothing_that_is_kept(team: Team) -
     team.change(
         "Dockerfile",
         "COPY serve.py",
-        "RUN --mount=type=secret,id=TOKEN sh -c 'test $(wc -c < /run/secrets/TOKEN) = 28 && cat /run/secrets/TOKEN'\n"
+        "RUN --mount=type=secret,id=TOKEN "
+        "sh -c 'test $(wc -c < /run/secrets/TOKEN) = 28 && cat /run/secrets/TOKEN'\n"
         "COPY serve.py",
     )
     team.change("modelport.yaml", "dockerfile: Dockerfile", "secrets: {TOKEN: env://BUILD_TOKEN}")
