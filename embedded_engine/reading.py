@@ -30,7 +30,9 @@ async def entries(work: Work, directory: Directory, path: str = ".") -> list[str
         work,
         directory,
         lambda tree: tree_edits.listing(tree_edits.find_directory(tree, path)),
-        lambda root: _host_listing(inside(root, f"{directory.path}/{path}"), path),
+        lambda root: _host_listing(
+            inside(root, f"{directory.path}/{path}"), directory.path if path == "." else path
+        ),
     )
 
 

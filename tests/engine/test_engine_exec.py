@@ -163,3 +163,25 @@ async def test_megabytes_of_output_come_back_whole_and_failures_keep_the_end(bas
     assert caught.value.stdout.startswith("[omitting ")
     assert caught.value.stdout.endswith("100000")
     assert len(caught.value.stdout) < 100_100
+
+
+async def test_a_path_that_is_not_there_is_named_as_the_user_knows_it(base: dagger.Container) -> None:
+    with pytest.raises(dagger.QueryError, match="/no/dir: no such file or directory"):
+        await base.directory("/no/dir").entries()
+    with pytest.raises(dagger.QueryError, match="/no/file: no such file or directory"):
+        await base.file("/no/file").contents()
+    assert await base.exists("/etc/passwd")
+    assert not await base.exists("/no/file")
+
+
+async def test_mounted_files_and_seeded_and_locked_caches(base: dagger.Container) -> None:
+    mounted = base.with_mounted_file("/etc/app.conf", dag.file("conf.txt", "a"))
+    changed = mounted.with_exec(["sh", "-c", "echo b >> /etc/app.conf"])
+    assert await changed.with_exec(["cat", "/etc/app.conf"]).stdout() == "ab\n"
+    assert "app.conf" not in await changed.rootfs().directory("etc").entries()
+    seed = dag.directory().with_new_file("seed", "s")
+    cache = dag.cache_volume("seeded-and-locked")
+    locked = base.with_mounted_cache("/c", cache, source=seed, sharing=dagger.CacheSharingMode.LOCKED)
+    assert await locked.with_exec(["cat", "/c/seed"]).stdout() == "s"
+    with pytest.raises(dagger.QueryError, match="cannot retrieve path from cache"):
+        await locked.file("/c/seed").contents()
