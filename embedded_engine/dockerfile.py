@@ -88,7 +88,7 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def numbered(text: str) -> Iterator[tuple[int, str, str]]:
-    """As ``instructions``, each with the number (from 1) of the line it ends on, before its heredoc bodies."""
+    """As ``instructions``, each with the number (from 1) of its last line, before heredoc bodies."""
     counted = enumerate(text.splitlines(), 1)
     escape = "\\"
     whole = ""
