@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipelines.cli import main
+from pipelines.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import anyio
 import typer
@@ -142,6 +142,14 @@ def init(directory: Annotated[Path, typer.Argument(help="The model's directory."
     from pipelines.init import init as write  # noqa: PLC0415
 
     print(write(directory))  # noqa: T201
+
+
+def entry() -> NoReturn:
+    """``main`` as a program: it ends at once, without taking the interpreter's objects apart (0.2 s)."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def await_(work: Callable[..., Awaitable[T]], *arguments: object) -> T:

@@ -6,6 +6,7 @@ both can go on at once); the SDK then finds it by ``DAGGER_SESSION_PORT``, as un
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
@@ -43,6 +45,11 @@ async def connected(choice: Choice, workdir: Path, log: Path, events: Path) -> A
             yield
 
 
+def load_graph() -> None:
+    """Import the SDK and the stages, about a second's work; safe to call from several threads."""
+    importlib.import_module("pipelines.model_image")
+
+
 @asynccontextmanager
 async def _embedded(workdir: Path, log: Path, events: Path) -> AsyncIterator[None]:
     argv = [sys.executable, "-m", "embedded_engine", "session", "--workdir", str(workdir)]
@@ -56,8 +63,7 @@ async def _embedded(workdir: Path, log: Path, events: Path) -> AsyncIterator[Non
             start_new_session=True,
         )
     try:
-        import dagger  # noqa: F401, PLC0415  # takes a second: meanwhile the engine starts
-
+        await anyio.to_thread.run_sync(load_graph)  # takes a second: meanwhile the engine starts
         port, token = await _handshake(process, log)
         os.environ["DAGGER_SESSION_PORT"], os.environ["DAGGER_SESSION_TOKEN"] = str(port), token
         yield

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import anyio
@@ -86,6 +87,7 @@ async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
     """
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a CI system's stop is a person's Ctrl-C
     models = [load(file, environ) for file in find_models(options.start)]
+    Thread(target=engine_session.load_graph, daemon=True).start()  # meanwhile git and the engine are asked
     source = await read_source(models[0].directory, environ)
     state = state_directory(source.root)
     plans = [make_plan(model, source, state, environ, options.push) for model in models]

@@ -4,9 +4,7 @@ python ci/main.py plan   # what would run and be pushed
 python ci/main.py run
 """
 
-import sys
-
-from pipelines.cli import main
+from pipelines.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()
