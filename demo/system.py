@@ -47,7 +47,8 @@ GROUPS: dict[str, tuple[Package, ...]] = {
         Package("podman", ("podman",), "runs services beside a build"),
         Package("skopeo", ("skopeo",), "moves images between registries and files"),
         Package("runc", ("runc",), "starts containers where the default runtime can't"),
-        Package("uidmap", ("newuidmap",), "containers for users other than root"),
+        Package("slirp4netns", ("slirp4netns",), "gives a container a network of its own"),
+        Package("iproute2", ("ip",), "gives a service an address of its own"),
     ),
     "registry": (),  # unpacked by ensure_registry(): the package would start a service of its own
     "base": (
