@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedded_engine import __version__
+from embedded_engine.runtime import rootless
+from embedded_engine.state import state_directory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(words)
     try:
+        rootless.enter(state_directory(), words)
         code: int = options.command(options)
     except StartFailed as error:
         print(f"embedded-engine: {error}", file=sys.stderr)  # noqa: T201  # an SDK shows this line to its user

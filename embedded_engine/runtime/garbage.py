@@ -7,13 +7,14 @@ lock tells.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import anyio.to_thread
 
 from embedded_engine.runtime.enclosure import PREFIX, Enclosure, Enclosures, is_orphan
 from embedded_engine.runtime.logins import MEMORY
@@ -33,7 +34,7 @@ class Garbage:
 
     async def sweep(self) -> None:
         """Remove what processes that are gone left. Costs a few directory listings when there is nothing."""
-        alone = self._hold()
+        alone = await self._hold()
         orphans = [
             identity for identity, name in self.state.containers() if is_orphan(name) or (alone and name)
         ]
@@ -57,14 +58,13 @@ class Garbage:
             self.lock.close()
             self.lock = None
 
-    def _hold(self) -> bool:
+    async def _hold(self) -> bool:
         """Take the session's lock; whether no other session holds it."""
         self.lock = (self.state.root / "sessions.lock").open("w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with contextlib.suppress(BlockingIOError):  # the one that sweeps shares it in a moment
-                fcntl.flock(self.lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # others share it, or one sweeps and will share it in a moment
+            await anyio.to_thread.run_sync(fcntl.flock, self.lock, fcntl.LOCK_SH)
             return False
         return True
 

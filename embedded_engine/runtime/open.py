@@ -38,7 +38,7 @@ from embedded_engine.runtime.port import (
 from embedded_engine.runtime.probe import Probe
 from embedded_engine.runtime.process import Runner
 from embedded_engine.runtime.services import ServiceHost
-from embedded_engine.runtime.state import State, open_state, policy_needed, tool_environ
+from embedded_engine.runtime.state import State, open_state, policy_needed, tool_environ, tool_options
 from embedded_engine.runtime.views import Views
 from embedded_engine.runtime.working import Working
 
@@ -167,7 +167,7 @@ def open_runtime(
     log."""
     environ = os.environ if environ is None else environ
     state = open_state(root.absolute(), environ)
-    runner = Runner(tool_environ(state, environ), secrets, log)
+    runner = Runner(tool_environ(state, environ), secrets, log, options=lambda: tool_options(state, environ))
     lacking = policy_needed(environ)
     buildah_policy = [f"--signature-policy={state.policy}"] if lacking else []
     skopeo_policy = ["--insecure-policy"] if lacking else []

@@ -95,7 +95,10 @@ class Probe:
             async with self.enclosures.one(isolation.runtime) as enclosure:
                 options = [*isolation.args(), *enclosure.runtime_args(isolation.kind), "--no-hosts"]
                 argv = ["buildah", "run", *options, container, "--", true_program()]
-                finished = await run_networked(self.runner, isolation.network, enclosure.argv(argv))
+                try:
+                    finished = await run_networked(self.runner, isolation.network, enclosure.argv(argv))
+                except RuntimeFailure as failure:
+                    return f"{failure}: {failure.detail.splitlines()[-1]}" if failure.detail else str(failure)
             return "" if finished.exit_code == 0 else reason_of(finished)
         return f"no answer in {_TIMEOUT_S} s"
 

@@ -73,11 +73,15 @@ class ToolMissing(RuntimeFailure):
 
 @dataclass(slots=True)
 class Runner:
-    """Starts processes with one environment; ``secrets`` are masked in whatever is told of them."""
+    """Starts processes with one environment; ``secrets`` are masked in whatever is told of them.
+
+    ``options`` gives the global options of tools by name.
+    """
 
     environ: Mapping[str, str]
     secrets: Callable[[], Iterable[str]] = tuple
     log: Callable[[str], None] | None = None
+    options: Callable[[], Mapping[str, Sequence[str]]] = dict
 
     async def run(
         self,
@@ -89,9 +93,9 @@ class Runner:
     ) -> Finished:
         """Run ``argv`` to its end. Raises CommandFailed (if ``check``) or ToolMissing."""
         hooks = hooks or Hooks()
-        argv = with_registries(argv, self.environ)
-        self._tell(argv)
-        async with self._started(argv, stdin=bool(stdin)) as process:
+        whole = with_options(argv, self.options())
+        self._tell(whole)
+        async with self._started(whole, stdin=bool(stdin)) as process:
             if hooks.gate is not None:
                 await hooks.gate(process.pid)
             finished = await _communicate(process, stdin, hooks)
@@ -136,13 +140,12 @@ class Runner:
                 process._transport.close()  # type: ignore[attr-defined]  # asyncio offers no public close
 
 
-def with_registries(argv: Sequence[str], environ: Mapping[str, str]) -> Sequence[str]:
-    """Skopeo reads CONTAINERS_REGISTRIES_CONF only as a flag; Buildah and Podman read the variable
-    themselves."""
-    conf = environ.get("CONTAINERS_REGISTRIES_CONF")
-    if argv[0] != "skopeo" or not conf:
-        return argv
-    return ["skopeo", "--registries-conf", conf, *argv[1:]]
+def with_options(argv: Sequence[str], options: Mapping[str, Sequence[str]]) -> list[str]:
+    """``argv`` with a tool's global options after its name, which may follow what encloses it."""
+    for at, word in enumerate(argv):
+        if word in options:
+            return [*argv[: at + 1], *options[word], *argv[at + 1 :]]
+    return list(argv)
 
 
 def missing(program: str) -> ToolMissing:

@@ -106,6 +106,19 @@ def tool_environ(state: State, environ: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in environ.items() if not name.startswith(overriding)}, **ours}
 
 
+def tool_options(state: State, environ: Mapping[str, str]) -> dict[str, list[str]]:
+    """Global options for what the tools do not take from the environment.
+
+    Rootless, Buildah looks for its storage in the home directory whatever CONTAINERS_STORAGE_CONF says;
+    Skopeo reads CONTAINERS_REGISTRIES_CONF only as a flag.
+    """
+    storage = [f"--root={state.storage}", f"--runroot={state.runroot}", f"--storage-driver={state.driver}"]
+    if state.driver == "overlay":
+        storage.append("--storage-opt=overlay.skip_mount_home=true")
+    registries = environ.get("CONTAINERS_REGISTRIES_CONF")
+    return {"buildah": storage, "skopeo": [f"--registries-conf={registries}"] if registries else []}
+
+
 def policy_needed(environ: Mapping[str, str]) -> bool:
     """Whether the machine has no signature policy of its own, without which the tools refuse every image."""
     home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/root")) / ".config")

@@ -17,6 +17,7 @@ from embedded_engine.runtime.port import RuntimeFailure
 _BLOCK = 512
 _CHUNK = 1 << 20
 _EXTENSIONS = b"xLK"
+_OVERLAY = (b"SCHILY.xattr.user.overlay.", b"SCHILY.xattr.trusted.overlay.")
 _PLACEHOLDERS = ("etc/hosts", "etc/resolv.conf", "etc/hostname", "run/.containerenv")
 _OURS = TARGET.strip("/")
 
@@ -58,8 +59,8 @@ def filtered(stream: BinaryIO, drop: Callable[[Entry], bool] = is_residue) -> It
         padded = -(-entry.size // _BLOCK) * _BLOCK
         if entry.kind in _EXTENSIONS:
             body = stream.read(padded)
-            held += header + body
             name = _long_name(entry, body) or name
+            held += without_overlay(header, body, entry.size) if entry.kind == b"x" else header + body
             continue
         dropped = drop(entry)
         if not dropped:
@@ -68,6 +69,36 @@ def filtered(stream: BinaryIO, drop: Callable[[Entry], bool] = is_residue) -> It
         for piece in _body(stream, padded):
             if not dropped:
                 yield piece
+
+
+def without_overlay(header: bytes, body: bytes, size: int) -> bytes:
+    """A pax header without the overlay file system's own attributes, which rootless storage lets out.
+
+    With them a layer made rootless would differ from the same one made by root.
+    """
+    records = list(_records(body[:size]))
+    kept = [record for record in records if not _pair(record)[0].startswith(_OVERLAY)]
+    if len(kept) == len(records):
+        return header + body
+    if not kept:
+        return b""
+    data = b"".join(kept)
+    fresh = header[:124] + b"%011o\0" % len(data) + header[136:148] + b" " * 8 + header[156:]
+    fresh = fresh[:148] + b"%06o\0 " % sum(fresh) + fresh[156:]
+    return fresh + data + b"\0" * (-len(data) % _BLOCK)
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """The "LENGTH KEY=VALUE\\n" records of a pax header."""
+    while data:
+        length = int(data.partition(b" ")[0])
+        yield data[:length]
+        data = data[length:]
+
+
+def _pair(record: bytes) -> tuple[bytes, bytes]:
+    key, _, value = record.partition(b" ")[2].removesuffix(b"\n").partition(b"=")
+    return key, value
 
 
 def _body(stream: BinaryIO, size: int) -> Iterator[bytes]:
@@ -96,11 +127,7 @@ def _long_name(entry: Entry, body: bytes) -> str | None:
     if entry.kind == b"L":
         return _text(body)
     if entry.kind == b"x":
-        rest = body[: entry.size]
-        while rest:
-            length, _, _ = rest.partition(b" ")
-            record, rest = rest[: int(length)], rest[int(length) :]
-            key, _, value = record[len(length) + 1 : -1].partition(b"=")
+        for key, value in map(_pair, _records(body[: entry.size])):
             if key == b"path":
                 return value.decode("utf-8", "surrogateescape")
     return None

@@ -67,6 +67,25 @@ def test_a_stream_without_residue_passes_byte_for_byte() -> None:
     assert through(stream) == stream
 
 
+def test_attributes_of_the_overlay_file_system_go_and_others_stay() -> None:
+    def stream(*attributes: str) -> bytes:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name in ("etc", "var"):
+                info = tarfile.TarInfo(name)
+                info.type = tarfile.DIRTYPE
+                info.pax_headers = {f"SCHILY.xattr.{attribute}": "v" for attribute in attributes}
+                archive.addfile(info)
+        return out.getvalue()
+
+    def same(one: bytes, two: bytes) -> bool:
+        return one.rstrip(b"\0") == two.rstrip(b"\0")  # tar pads to ten kilobytes
+
+    assert same(through(stream("user.overlay.origin")), stream())
+    mixed = stream("user.overlay.origin", "user.mine", "trusted.overlay.x")
+    assert same(through(mixed), stream("user.mine"))
+
+
 def test_a_stream_that_is_cut_off_is_an_error() -> None:
     stream = tar_of([("a", b"x" * 5000, 0o644)])
     with pytest.raises(RuntimeFailure, match="cut off"):

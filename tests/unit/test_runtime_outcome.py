@@ -48,8 +48,8 @@ def said(stderr: bytes, exit_code: int) -> Finished:
             *(1, 1, b"fork/exec x: no such file or directory\n"),
         ),
         (
-            b'process failed to start with error: exec: "x": executable file not found in $PATHprocess exited '
-            b"with error: exec: not startedsubprocess exited with status 1\nError: exit status 1\n",
+            b'process failed to start with error: exec: "x": executable file not found in $PATHprocess '
+            b"exited with error: exec: not startedsubprocess exited with status 1\nError: exit status 1\n",
             *(1, 1, b'exec: "x": executable file not found in $PATH\n'),
         ),
         (b"all well\n", 0, 0, b"all well\n"),
