@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from registry_process import RegistryProcess, registry_program, running_registry
 from team import Machine, Team
 
 from demo import base_image
+from pipelines import engines
+from pipelines.errors import EngineUnavailable
 
 TOOLS = ("buildah", "podman", "skopeo", "git")
 NOT_INHERITED = ("MODELPORT_", "DAGGER_", "_EXPERIMENTAL_DAGGER", "EMBEDDED_ENGINE_", "GITHUB_", "CIRCLE")
@@ -35,6 +38,19 @@ def machine(registry_process: RegistryProcess, tmp_path_factory: pytest.TempPath
     environ["EMBEDDED_ENGINE_STATE"] = str(tmp_path_factory.mktemp("engine"))
     environ["NO_COLOR"] = "1"
     return Machine(registry_process.host, environ)
+
+
+@pytest.fixture(params=["embedded", pytest.param("dagger", marks=pytest.mark.dagger)])
+def any_team(request: pytest.FixtureRequest, machine: Machine, tmp_path: Path) -> Team:
+    """A team on each engine that is here."""
+    if request.param == "dagger":
+        runner = {name: text for name, text in os.environ.items() if name.startswith("_EXPERIMENTAL_DAGGER")}
+        try:
+            anyio.run(engines.choose, engines.Engine.DAGGER, runner)
+        except EngineUnavailable as err:
+            pytest.skip(f"needs Dagger's engine: {err}")
+        machine = Machine(machine.registry, {**machine.environ, **runner})
+    return Team.made(tmp_path / "mood", machine, request.param)
 
 
 @pytest.fixture

@@ -83,9 +83,10 @@ class Team:
 
     root: Path
     machine: Machine
+    engine: str = "embedded"
 
     @classmethod
-    def made(cls, root: Path, machine: Machine) -> Team:
+    def made(cls, root: Path, machine: Machine, engine: str = "embedded") -> Team:
         """A repository with one commit on main."""
         root.mkdir(parents=True)
         files = {"Dockerfile": DOCKERFILE, "serve.py": SERVE, "modelport.yaml": CONFIG}
@@ -98,7 +99,7 @@ class Team:
             json.dumps({"request": {"json": {"text": text}}, "expected": label}) + "\n"
             for text, label in DATA
         )
-        team = cls(root, machine)
+        team = cls(root, machine, engine)
         for name, text in files.items():
             (root / name).write_text(text)
         team.git("init", "-q", "-b", "main")
@@ -149,12 +150,12 @@ class Team:
         return Typed(process.returncode, out, err)
 
     def run(self, *arguments: str, **environ: str) -> Typed:
-        """``run --engine embedded``, to its end."""
-        return self.type("run", "--engine", "embedded", *arguments, **environ)
+        """``run`` on the team's engine, to its end."""
+        return self.type("run", "--engine", self.engine, *arguments, **environ)
 
     def interrupted(self, when: Callable[[], bool], *arguments: str, **environ: str) -> Typed:
         """``run``, and Ctrl-C to the whole group when ``when`` holds."""
-        process = self.start("run", "--engine", "embedded", *arguments, **environ)
+        process = self.start("run", "--engine", self.engine, *arguments, **environ)
         wait_for(lambda: when() or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)

@@ -81,16 +81,16 @@ def test_dagger_asked_for_where_there_is_none(team: Team, tmp_path: Path) -> Non
     refused(done, 8, "Dagger's engine can't run here")
 
 
-def test_a_dockerfile_that_fails_names_the_step_and_the_end_of_its_log(team: Team) -> None:
-    team.change(
+def test_a_dockerfile_that_fails_names_the_step_and_the_end_of_its_log(any_team: Team) -> None:
+    any_team.change(
         "Dockerfile", "COPY serve.py", "RUN echo far from here && echo so near >&2 && exit 9\nCOPY serve.py"
     )
-    team.commit("broken")
-    done = team.run()
+    any_team.commit("broken")
+    done = any_team.run()
     refused(done, 3, r"Dockerfile:4: `echo far from here .*` ended with exit code 9")
     assert "  | so near" in done.err
-    assert team.stages()["build"]["status"] == "failed"
-    assert tags_of(team, "mood") == []
+    assert any_team.stages()["build"]["status"] == "failed"
+    assert tags_of(any_team, "mood") == []
 
 
 def test_a_dockerfile_with_a_wrong_instruction(team: Team) -> None:
@@ -105,13 +105,13 @@ def test_a_base_image_that_is_not_there(team: Team) -> None:
     refused(team.run(), 3, "library/python:0.1")
 
 
-def test_a_golden_case_that_differs(team: Team) -> None:
-    team.change("golden.jsonl", '"bad"', '"good"')
-    team.commit("a wrong expectation")
-    done = team.run()
+def test_a_golden_case_that_differs(any_team: Team) -> None:
+    any_team.change("golden.jsonl", '"bad"', '"good"')
+    any_team.commit("a wrong expectation")
+    done = any_team.run()
     refused(done, 4, r'golden\.jsonl:2: "label" is "bad", expected "good"')
-    assert tags_of(team, "mood") == []
-    assert team.stages()["scan"]["status"] == "ok"  # the other gates ran to their end
+    assert tags_of(any_team, "mood") == []
+    assert any_team.stages()["scan"]["status"] == "ok"  # the other gates ran to their end
 
 
 def test_a_metric_below_its_limit(team: Team) -> None:
@@ -120,10 +120,10 @@ def test_a_metric_below_its_limit(team: Team) -> None:
     refused(team.run(), 4, r"accuracy (is )?0\.\d+")
 
 
-def test_a_model_that_does_not_start(team: Team) -> None:
-    team.change("serve.py", "import json", "raise SystemExit('no weights here')\nimport json")
-    team.commit("broken")
-    done = team.run()
+def test_a_model_that_does_not_start(any_team: Team) -> None:
+    any_team.change("serve.py", "import json", "raise SystemExit('no weights here')\nimport json")
+    any_team.commit("broken")
+    done = any_team.run()
     refused(done, 4, "exit code 1")
     assert "no weights here" in done.err
 
@@ -204,10 +204,10 @@ def started(text: str) -> bool:
     return False
 
 
-def test_ctrl_c_in_build(team: Team) -> None:
-    team.change("Dockerfile", "COPY serve.py", "RUN sleep 4711\nCOPY serve.py")
-    team.commit("slow")
-    stopped_in(team, team.interrupted(lambda: started("sleep 4711")), "build")
+def test_ctrl_c_in_build(any_team: Team) -> None:
+    any_team.change("Dockerfile", "COPY serve.py", "RUN sleep 4711\nCOPY serve.py")
+    any_team.commit("slow")
+    stopped_in(any_team, any_team.interrupted(lambda: started("sleep 4711")), "build")
 
 
 def test_ctrl_c_in_check(team: Team) -> None:

@@ -25,38 +25,37 @@ def manifest(repository: str, reference: str) -> httpx.Response:
     return httpx.get(f"http://{host}/v2/{path}/manifests/{reference}", headers=ACCEPT, trust_env=False)
 
 
-def test_a_commit_becomes_a_release_that_traces_back_to_it(team: Team) -> None:
-    where = repository(team)
-    commit = team.git("rev-parse", "HEAD")
-    done = team.run("--registry", where)
+def test_a_commit_becomes_a_release_that_traces_back_to_it(any_team: Team) -> None:
+    where = repository(any_team)
+    commit = any_team.git("rev-parse", "HEAD")
+    done = any_team.run("--registry", where)
     assert done.code == 0, done.err
 
-    stages = team.stages()
+    stages = any_team.stages()
     assert list(stages) == ["build", "check", "scan", "inventory", "export", "tag", "push"]
     assert {stage["status"] for stage in stages.values()} == {"ok"}
     assert "2 of 2 golden cases · accuracy 1.000" in stages["check"]["summary"]
 
-    digest = team.record()["receipt"]["digest"]
+    digest = any_team.record()["receipt"]["digest"]
     for tag in (commit[:12], "latest"):
         assert manifest(f"{where}/mood", tag).headers["Docker-Content-Digest"] == digest
     assert done.out.splitlines()[0] == f"released  {where}/mood@{digest}   tags {commit[:12]}, latest"
 
-    traced = team.type("trace", f"{where}/mood:{commit[:12]}")
+    traced = any_team.type("trace", f"{where}/mood:{commit[:12]}")
     assert traced.code == 0, traced.err
     assert commit in traced.out
-    assert left_running(team.machine.state) == []
+    assert left_running(any_team.machine.state) == []
 
 
-def test_a_rerun_with_no_change_executes_nothing_and_uploads_nothing(team: Team) -> None:
-    where = repository(team)
-    assert team.run("--registry", where).code == 0
-    first = team.record()["receipt"]
-    done = team.run("--registry", where)
+def test_a_rerun_with_no_change_executes_nothing_and_uploads_nothing(any_team: Team) -> None:
+    where = repository(any_team)
+    assert any_team.run("--registry", where).code == 0
+    first = any_team.record()["receipt"]
+    done = any_team.run("--registry", where)
     assert done.code == 0, done.err
-    assert {name: stage["operations"]["executed"] for name, stage in team.stages().items()} == dict.fromkeys(
-        team.stages(), 0
-    )
-    second = team.record()["receipt"]
+    if any_team.engine == "embedded":  # Dagger's engine does not tell
+        assert {stage["operations"]["executed"] for stage in any_team.stages().values()} == {0}
+    second = any_team.record()["receipt"]
     assert second["digest"] == first["digest"]
     assert second["deliveries"][0]["uploaded_bytes"] == 0
 
