@@ -133,7 +133,7 @@ async def test_a_build_leaves_no_trace_of_the_host_in_layers_or_config(base: Bas
 
 async def test_secrets_of_a_build_are_in_no_argument(base: Base, tmp_path: Path) -> None:
     await base.runtime.docker_build(build_step(base, tmp_path / "context"))
-    assert [line for line in base.commands if "buildah bud" in line]
+    assert [line for line in base.commands if " bud " in line]
     assert not [line for line in base.commands if "hush" in line]
 
 
