@@ -36,7 +36,6 @@ from embedded_engine.runtime.networks import dns_args, run_networked
 from embedded_engine.runtime.port import (
     BuildStep,
     BuildStepFailed,
-    Login,
     PulledImage,
     RuntimeFailure,
     Snapshot,
@@ -97,7 +96,7 @@ class Builder:
     async def _base(self, address: str, step: BuildStep) -> str:
         """The id, in storage, of a base image with its whole config."""
         name, _, digest = address.partition("@")
-        pulled = await self.images.pull(name, digest, step.platform, _login(step, address))
+        pulled = await self.images.pull(name, digest, step.platform, dict(step.logins).get(address))
         config = oci.encoded(pulled.config)
         identity = oci.digest_of(config).removeprefix("sha256:")
         if identity not in self.state.present():
@@ -222,10 +221,6 @@ def without_args(created_by: str, names: Sequence[str]) -> str:
     kept = [part for part in parts[:count] if part.partition("=")[0] not in names]
     rest = " ".join(parts[count:])
     return f"|{len(kept)} {' '.join(kept)} {rest}" if kept else rest
-
-
-def _login(step: BuildStep, address: str) -> Login | None:
-    return dict(step.logins).get(address)
 
 
 def _failed(text: str, log: BuildLog, exit_code: int, said: str) -> RuntimeFailure:

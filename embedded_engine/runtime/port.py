@@ -202,9 +202,7 @@ class BuildStep:
     secrets: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)  # (id, value)
     platform: str = ""
     pins: tuple[tuple[str, str], ...] = ()  # FROM address -> address@digest, as resolved in this session
-    logins: tuple[tuple[str, Login], ...] = field(
-        default=(), repr=False
-    )  # for pinned addresses that need one
+    logins: tuple[tuple[str, Login], ...] = field(default=(), repr=False)  # by pinned address
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class State:
     root: Path
     runroot: Path
     driver: str = "overlay"
+    _read: dict[Path, tuple[tuple[int, int], list[dict[str, Any]]]] = field(default_factory=dict)
 
     @property
     def storage(self) -> Path:
@@ -78,8 +79,17 @@ class State:
         for name in (f"{kind}.json", f"volatile-{kind}.json"):
             file = self.storage / f"{self.driver}-{kind}" / name
             if file.exists():
-                found += json.loads(file.read_bytes() or b"[]") or []
+                found += self._entries(file)
         return found
+
+    def _entries(self, file: Path) -> list[dict[str, Any]]:
+        """An index file's content, read again only when it changed: it is asked for at every cached
+        operation."""
+        status = file.stat()
+        stamp = (status.st_mtime_ns, status.st_size)
+        if file not in self._read or self._read[file][0] != stamp:
+            self._read[file] = (stamp, json.loads(file.read_bytes() or b"[]") or [])
+        return self._read[file][1]
 
 
 def open_state(root: Path, environ: Mapping[str, str]) -> State:
