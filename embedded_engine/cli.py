@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedded_engine import __version__
 from embedded_engine.runtime import rootless
-from embedded_engine.state import state_directory
+from embedded_engine.state import StartFailed, state_directory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,10 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
-
-
-class StartFailed(Exception):
-    """A session can't begin; the text is one line for the user."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from embedded_engine.cli import StartFailed
 from embedded_engine.introspection import IntrospectionCache
 from embedded_engine.loading import LoadedApi
 from embedded_engine.server import Application
-from embedded_engine.state import state_directory
+from embedded_engine.state import StartFailed, state_directory
 from embedded_engine.store import Store
 
 if TYPE_CHECKING:

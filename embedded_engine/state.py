@@ -1,9 +1,13 @@
-"""Where the engine keeps what outlives a session."""
+"""Where the engine keeps what outlives a session, and the error of one that can't begin."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+class StartFailed(Exception):
+    """A session can't begin; the text is one line for the user."""
 
 
 def state_directory() -> Path:

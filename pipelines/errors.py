@@ -1,6 +1,6 @@
 """The one tree of errors. Each says what happened, where, and what to do next; each kind has its exit code.
 
-The codes are listed in the README (design: "Exit codes"); only ``pipelines.cli.main`` turns an error into one.
+The codes are listed in the README; only ``pipelines.cli.main`` turns an error into one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tree store: directories in, checkouts out; nothing half done is believed, no shared inode is changed."""
+"""The tree store: directories in, checkouts out; nothing half done believed, no shared inode changed."""
 
 from __future__ import annotations
 
