@@ -12,7 +12,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ class Images:
     runner: Runner
     facts: Facts
     insecure_policy: bool = False
-    logins: dict[str, Login] = field(default_factory=dict, repr=False)  # by host, as used in this session
 
     async def resolve(self, address: str, login: Login | None) -> str:
         """The digest a tag names now: one request. Raises RuntimeFailure."""
@@ -132,15 +131,9 @@ class Images:
 
     @contextlib.asynccontextmanager
     async def _authentication(self, address: str, login: Login | None) -> AsyncIterator[list[str]]:
-        """The options for the source registry.
-
-        Without a login the one last given for this host is used (as in Dagger, a login holds for the
-        session), or else the user's own auth files, as always.
-        """
+        """The options for the source registry. Without a login the user's own auth files are used, as
+        always."""
         host = host_of(address)
-        if login is not None:
-            self.logins[host] = login
-        login = login or self.logins.get(host)
         plain = ["--src-tls-verify=false"] if is_loopback(host) else []
         if login is None:
             yield plain
