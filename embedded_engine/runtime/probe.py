@@ -112,7 +112,8 @@ class Probe:
 def candidates() -> Iterator[Isolation]:
     """What to try, best first."""
     slirp = [SLIRP] if shutil.which("slirp4netns") is not None else []
-    for network in (*slirp, "private", "host"):
+    bridge = ["private"] if shutil.which("iptables") is not None else []  # netavark fails without it, late
+    for network in (*slirp, *bridge, "host"):
         for runtime in ("runc", "crun"):
             if shutil.which(runtime) is not None:
                 yield Isolation("oci", network, runtime)
