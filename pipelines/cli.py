@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913, PLR0917  # each parameter is an option of the command
 
     environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
     wish = {None: Push.AUTO, True: Push.ALWAYS, False: Push.NEVER}[push]
-    outcomes = await_(runs.run, runs.Options(where, engine, wish), environ)
+    outcomes = await_(runs.run, runs.Options(where, engine, wish, debug), environ)
     from pipelines.closing import close  # noqa: PLC0415
 
     raise typer.Exit(close(outcomes, as_json=as_json, environ=environ))

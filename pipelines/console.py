@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from pipelines.errors import PipelineError
+from pipelines.progress import CLEAR
 from pipelines.record import Stage
 
 QUIET_STAGES = frozenset({"export", "tag"})
@@ -22,11 +23,12 @@ class Console:
     def __init__(self, name: str = "", out: TextIO | None = None) -> None:
         self.prefix = f"{name:<12} " if name else ""
         self.out = out or sys.stderr
-        self.colour = self.out.isatty()
+        self.terminal = self.out.isatty()
 
     def line(self, text: str) -> None:
         """One line of talk."""
-        print(f"{self.prefix}{text}", file=self.out, flush=True)
+        clear = CLEAR if self.terminal else ""
+        print(f"{clear}{self.prefix}{text}", file=self.out, flush=True)
 
     def stage(self, stage: Stage) -> None:
         """The line of a stage that has ended."""
@@ -39,7 +41,7 @@ class Console:
         self.line(f"  {stage.name:<10} {word}{padding}{stage.seconds:6.1f} s  {told(stage)}".rstrip())
 
     def _styled(self, text: str, code: int) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
+        return f"\x1b[{code}m{text}\x1b[0m" if self.terminal else text
 
     def error(self, err: PipelineError, annotate: Callable[[PipelineError], str] | None = None) -> None:
         """The detail, one ``error:`` line and one ``hint:`` line; the CI's annotation where it has one."""

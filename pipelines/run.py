@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import signal
-from collections.abc import Mapping
-from contextlib import ExitStack
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from pipelines import engine_session, engines
+from pipelines import engine_session, engines, progress
 from pipelines.ci_systems import CiSystem, detect
 from pipelines.config import find_models, load
 from pipelines.console import Console
@@ -36,6 +37,7 @@ class Options:
     start: Path
     engine: engines.Engine = engines.Engine.AUTO
     push: Push = Push.AUTO
+    debug: bool = False
 
 
 @dataclass(slots=True)
@@ -66,7 +68,9 @@ class Session:
     engine: engines.Choice
     ci: CiSystem
     several: bool
+    debug: bool = False
     outcomes: list[Outcome] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
@@ -95,12 +99,23 @@ async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
         for model in models:
             locks.enter_context(one_run_at_a_time(state, model.name))
         choice = await engines.choose(options.engine, environ)
-        session = Session(_session_directory(state), choice, detect(environ), len(models) > 1)
+        session = Session(_session_directory(state), choice, detect(environ), len(models) > 1, options.debug)
         engine = engine_session.connected(choice, source.root, session.log, session.events)
-        async with engine, anyio.create_task_group() as tasks:
+        async with engine, showing_progress(session), anyio.create_task_group() as tasks:
             for plan in plans:
                 tasks.start_soon(_run_model, plan, session, state)
     return session.outcomes
+
+
+@asynccontextmanager
+async def showing_progress(session: Session) -> AsyncIterator[None]:
+    """Tell what is under way for as long as the block lasts."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(progress.show, session.runs, sys.stderr)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
 
 
 async def _run_model(plan: Plan, session: Session, state: Path) -> None:
@@ -113,6 +128,7 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
     record.facts = _facts(plan, session)
     outcome = Outcome(plan, record)
     session.outcomes.append(outcome)
+    session.runs.append(record)
     Console().line(headline(plan, session.engine))
     try:
         outcome.receipt = await release(plan, record)
@@ -121,6 +137,7 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
         outcome.error, outcome.receipt = err, getattr(err, "receipt", None)  # a push in part has one
         record.facts |= {"status": "failed", "error": error_json(err)}
         console.error(err, lambda error: session.ci.annotation(error, plan.source.root))
+        _show_log(console, session)
     except BaseException:
         record.facts["status"] = "interrupted"
         raise
@@ -128,6 +145,16 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
         receipt = outcome.receipt.to_json() if outcome.receipt else None
         record.facts |= {"ended": datetime.now(UTC).isoformat(), "receipt": receipt}
         record.save()
+
+
+def _show_log(console: Console, session: Session) -> None:
+    """After a failure: where the engine's log is; with ``--debug`` the log itself."""
+    text = session.log.read_text(errors="replace").rstrip() if session.log.exists() else ""
+    if session.debug:
+        for line in text.splitlines():
+            console.line(f"  | {line}")
+    if text:
+        console.line(f"log: {session.log}")
 
 
 def headline(plan: Plan, engine: object) -> str:
