@@ -20,7 +20,7 @@ from embedded_engine.runtime.enclosure import PREFIX, Enclosure, Enclosures, is_
 from embedded_engine.runtime.logins import MEMORY
 from embedded_engine.runtime.port import Snapshot
 from embedded_engine.runtime.process import Runner
-from embedded_engine.runtime.state import State
+from embedded_engine.runtime.state import OWNER_FILE, State
 
 
 @dataclass(slots=True)
@@ -44,6 +44,8 @@ class Garbage:
             left = Enclosure(self.state.temp / name, self.state.runroot / "notes" / name)
             await self.enclosures.clear(left, "runc" if shutil.which("runc") else "crun")
             shutil.rmtree(MEMORY / name, ignore_errors=True)
+        for directory in self._of_deleted_states():
+            shutil.rmtree(directory, ignore_errors=True)
         if self.lock is not None:
             fcntl.flock(self.lock, fcntl.LOCK_SH)
 
@@ -60,6 +62,7 @@ class Garbage:
 
     async def _hold(self) -> bool:
         """Take the session's lock; whether no other session holds it."""
+        self.release()
         self.lock = (self.state.root / "sessions.lock").open("w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,6 +70,12 @@ class Garbage:
             await anyio.to_thread.run_sync(fcntl.flock, self.lock, fcntl.LOCK_SH)
             return False
         return True
+
+    def _of_deleted_states(self) -> Iterable[Path]:
+        """Run roots (they lie outside of the state directory) whose state directory is gone."""
+        for file in self.state.runroot.parent.glob(f"*/{OWNER_FILE}"):
+            if not Path(file.read_text()).exists():
+                yield file.parent
 
     def _left(self) -> Iterable[Path]:
         for directory in (self.state.temp, self.state.runroot / "notes", MEMORY):

@@ -20,6 +20,8 @@ from typing import Any
 
 from embedded_engine.runtime.port import Snapshot
 
+OWNER_FILE = "state-directory"
+"""In a run root: the state directory it belongs to, so that it can go when that is deleted."""
 _NOFILE, _NPROC = 20_000, 4_096
 _POLICY_FILES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
 
@@ -99,6 +101,8 @@ def open_state(root: Path, environ: Mapping[str, str]) -> State:
     for directory in (state.storage, state.blobs / "sha256", state.temp, root / "networks"):
         directory.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
+    state.runroot.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_if_changed(state.runroot / OWNER_FILE, str(root))
     write_if_changed(root / "containers.conf", containers_conf(state, _limit("NOFILE"), _limit("NPROC")))
     write_if_changed(root / "storage.conf", storage_conf(state))
     write_if_changed(state.policy, json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))

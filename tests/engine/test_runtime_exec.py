@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from embedded_engine.runtime.port import (
     SetupFailure,
     Write,
 )
+from embedded_engine.runtime.state import open_state
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 FACTS = Facts()
@@ -172,6 +174,14 @@ def test_a_killed_engine_leaves_nothing_after_the_next_start(home: EngineHome, t
     assert mounts_below(tmp_path / "state") == []
     for directory in (Path("/dev/shm"), tmp_path / "state" / "tools"):
         assert not list(directory.glob(f"{owner}*"))
+
+
+async def test_a_deleted_state_directory_takes_its_run_root_along(base: Base, tmp_path: Path) -> None:
+    gone = open_state(tmp_path / "gone", dict(os.environ))
+    shutil.rmtree(gone.root)
+    await base.runtime.garbage.sweep()
+    assert not gone.runroot.exists()
+    assert base.runtime.state.runroot.exists()
 
 
 async def test_a_run_does_not_reach_the_hosts_loopback(base: Base, loopback_server: int) -> None:
