@@ -40,6 +40,8 @@ class PipelineError(Exception):
         """More lines to show above the error: the end of a failing step's log, a difference."""
         self.report: object = None
         """What the stage had found out by then; the record keeps it as it keeps that of a success."""
+        self.log = ""
+        """All that the failing step said; the record keeps it in a file beside run.json."""
 
 
 class UsageError(PipelineError):

@@ -51,6 +51,8 @@ class Stage:
     summary: str = ""
     result: dict[str, JSON] = field(default_factory=dict)
     error: dict[str, JSON] = field(default_factory=dict)
+    log: Path | None = None
+    """The file with all that a failed stage's command said."""
 
     def to_json(self) -> dict[str, JSON]:
         """The stage as it stands in run.json; times are UTC, RFC 3339."""
@@ -67,6 +69,7 @@ class Stage:
             "summary": self.summary,
             "result": self.result,
             "error": self.error or None,
+            "log": str(self.log) if self.log else None,
         }
 
 
@@ -108,6 +111,7 @@ class Run:
             stage.status = "ok" if stage.status == "running" else stage.status
         except PipelineError as err:
             stage.status, stage.error = "failed", error_json(err)
+            stage.log = self._keep_log(name, err.log)
             if isinstance(err.report, Report):
                 stage.summary, stage.result = err.report.summary(), err.report.to_json()
             raise
@@ -119,6 +123,13 @@ class Run:
             self._count(stage)
             self.save()
             self.tell(stage)
+
+    def _keep_log(self, name: str, text: str) -> Path | None:
+        if not text:
+            return None
+        path = self.directory / f"{name}.log"
+        path.write_text(text.rstrip("\n") + "\n")
+        return path
 
     def _count(self, stage: Stage) -> None:
         """Operations of this stage; a Dockerfile build counts by its steps."""

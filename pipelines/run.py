@@ -137,7 +137,7 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
         outcome.error, outcome.receipt = err, getattr(err, "receipt", None)  # a push in part has one
         record.facts |= {"status": "failed", "error": error_json(err)}
         console.error(err, lambda error: session.ci.annotation(error, plan.source.root))
-        _show_log(console, session)
+        _show_log(console, record, session)
     except BaseException:
         record.facts["status"] = "interrupted"
         raise
@@ -147,14 +147,14 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
         record.save()
 
 
-def _show_log(console: Console, session: Session) -> None:
-    """After a failure: where the engine's log is; with ``--debug`` the log itself."""
-    text = session.log.read_text(errors="replace").rstrip() if session.log.exists() else ""
-    if session.debug:
-        for line in text.splitlines():
+def _show_log(console: Console, record: Run, session: Session) -> None:
+    """After a failure: where the failed step's log is; with ``--debug`` the engine's log itself."""
+    if session.debug and session.log.exists():
+        for line in session.log.read_text(errors="replace").splitlines():
             console.line(f"  | {line}")
-    if text:
-        console.line(f"log: {session.log}")
+    for stage in record.stages:
+        if stage.log is not None:
+            console.line(f"log: {stage.log}")
 
 
 def headline(plan: Plan, engine: object) -> str:

@@ -12,7 +12,7 @@ from dagger import dag
 
 from pipelines.config import DockerfileBuild, ImageBuild, Model, PythonBuild
 from pipelines.errors import BuildFailed, Place
-from pipelines.stages.engine_errors import engine_errors, first_line, tail, told
+from pipelines.stages.engine_errors import engine_errors, first_line, tail, told, whole
 from pipelines.stages.python_image import python_image
 
 NOT_CONTEXT = [".git", ".modelport", ".venv", "**/__pycache__"]
@@ -70,12 +70,14 @@ def _failed_step(err: dagger.ExecError, file: Path) -> BuildFailed:
     command = (
         err.command[-1] if err.command[:2] in (["/bin/sh", "-c"], ["sh", "-ec"]) else " ".join(err.command)
     )
-    return BuildFailed(
+    failure = BuildFailed(
         f"`{_shortened(command)}` ended with exit code {err.exit_code}",
         place=Place(file, line_of(file, command)),
         hint=_hint(err.stderr),
         detail=told(err),
     )
+    failure.log = whole(err)
+    return failure
 
 
 def line_of(file: Path, command: str) -> int | None:
@@ -115,4 +117,4 @@ def _hint(text: str) -> str:
         return "no such version for this Python, or the package index was not reached"
     if "manifest unknown" in text or ("not found" in text and "pull" in text):
         return "check the name and tag of the base image, and the login for its registry"
-    return "the end of the step's log stands above; the whole log is in the run's engine.log"
+    return "the end of the step's log stands above; all of it is in the log"

@@ -17,6 +17,11 @@ def tail(text: str, lines: int = TAIL_LINES) -> str:
     return "\n".join(text.rstrip().splitlines()[-lines:])
 
 
+def whole(err: dagger.ExecError) -> str:
+    """All that a failed command said (engines keep the last 100 kB of each stream)."""
+    return "\n".join(text.rstrip() for text in (err.stdout, err.stderr) if text.strip())
+
+
 def told(err: dagger.ExecError) -> str:
     """What a failed command said: standard error, or standard output where that is empty."""
     return tail(err.stderr or err.stdout)
@@ -33,11 +38,13 @@ def engine_errors(kind: type[PipelineError], doing: str) -> Iterator[None]:
         yield
     except dagger.ExecError as err:
         command = " ".join(err.command)
-        raise kind(
+        failure = kind(
             f"{doing}: `{command[:200]}` ended with exit code {err.exit_code}",
-            hint="the end of its output stands above; `--debug` shows all of it",
+            hint="the end of its output stands above; all of it is in the log",
             detail=told(err),
-        ) from err
+        )
+        failure.log = whole(err)
+        raise failure from err
     except dagger.QueryError as err:
         raise kind(
             f"{doing}: {first_line(err)}", hint="`--debug` shows the whole answer", detail=tail(str(err))

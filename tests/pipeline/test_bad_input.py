@@ -89,6 +89,8 @@ def test_a_dockerfile_that_fails_names_the_step_and_the_end_of_its_log(any_team:
     done = any_team.run()
     refused(done, 3, r"Dockerfile:4: `echo far from here .*` ended with exit code 9")
     assert "  | so near" in done.err
+    (log,) = [line.removeprefix("log: ") for line in done.err.splitlines() if line.startswith("log: ")]
+    assert "far from here" in Path(log).read_text()
     assert any_team.stages()["build"]["status"] == "failed"
     assert tags_of(any_team, "mood") == []
 
