@@ -26,6 +26,11 @@ def test_shared():
     pytest.skip("needs ../shared")
 
 @pytest.mark.engine
+@pytest.mark.dagger
+def test_dagger():
+    pytest.skip("needs Dagger's engine")
+
+@pytest.mark.engine
 @pytest.mark.xfail(reason="known", strict=True)
 def test_expected():
     raise AssertionError
@@ -41,7 +46,7 @@ def outcomes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> obje
             monkeypatch.delenv("CI", raising=False)
         pytester.makeconftest(CONFTEST.read_text())
         pytester.makepyfile(TESTS)
-        pytester.makeini("[pytest]\nmarkers =\n  engine: x\n  registry: x\n  shared: x\n")
+        pytester.makeini("[pytest]\nmarkers =\n  engine: x\n  registry: x\n  shared: x\n  dagger: x\n")
         result = pytester.runpytest_inprocess("-ra", "-p", "no:cacheprovider")
         return result.parseoutcomes(), result.stdout.str()
 
@@ -49,10 +54,10 @@ def outcomes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> obje
 
 
 def test_a_laptop_skips(outcomes) -> None:  # type: ignore[no-untyped-def]
-    assert outcomes("")[0] == {"skipped": 3, "xfailed": 1}
+    assert outcomes("")[0] == {"skipped": 4, "xfailed": 1}
 
 
 def test_ci_fails_for_what_it_has_to_have(outcomes) -> None:  # type: ignore[no-untyped-def]
     counts, output = outcomes("true")
-    assert counts == {"failed": 1, "errors": 1, "skipped": 1, "xfailed": 1}
+    assert counts == {"failed": 1, "errors": 1, "skipped": 2, "xfailed": 1}
     assert "needs docker-registry; tests marked registry may not be skipped in CI" in output
