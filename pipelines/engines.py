@@ -20,7 +20,7 @@ from pipelines.errors import EngineUnavailable
 PROBE_TIMEOUT_S = 5.0
 RUNNER_HOST = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 CLI_BIN = "_EXPERIMENTAL_DAGGER_CLI_BIN"
-EMBEDDED_TOOLS = ("buildah", "podman", "skopeo")
+EMBEDDED_TOOLS = ("buildah", "skopeo")
 
 
 class Engine(StrEnum):
@@ -79,7 +79,7 @@ def _embedded(why: str) -> Choice:
     if absent:
         raise EngineUnavailable(
             f"no engine can run here: {why}; and the embedded engine needs {', '.join(absent)}",
-            hint=f"`apt-get install {' '.join(absent)}`, or install the dagger CLI and start Docker",
+            hint="`apt-get install buildah skopeo runc slirp4netns iproute2`, or start Docker and Dagger",
         )
     return Choice("embedded", why)
 

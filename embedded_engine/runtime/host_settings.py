@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from embedded_engine.entries import EPOCH
+
 TARGET = "/run/.engine"
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
@@ -51,8 +53,7 @@ _APT_LOCAL = ("::CAInfo", "::CAPath", "::SslCert", "::SslKey", "::ProxyAutoDetec
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """A host directory to mount at ``TARGET`` and the variables that go with it; none of both if there is
-    nothing."""
+    """A host directory to mount at ``TARGET``, if there is anything to put in it, and variables."""
 
     directory: Path | None
     env: tuple[tuple[str, str], ...] = ()
@@ -69,7 +70,9 @@ def host_settings(base: Path, environ: Mapping[str, str], apt_dump: Iterable[str
     ``apt_dump`` is what ``apt-config dump`` prints (nothing where there is no apt).
     """
     files: dict[str, bytes] = {}
-    env: dict[str, str] = {}
+    # Layers have constant times, and Python believes byte code by its source's time: told so, compilers go by
+    # content instead (https://reproducible-builds.org/specs/source-date-epoch/, PEP 552).
+    env: dict[str, str] = {"SOURCE_DATE_EPOCH": str(EPOCH)}
     bundle = ca_bundle(environ)
     if bundle is not None:
         files["ca.pem"] = bundle.read_bytes()
@@ -87,7 +90,7 @@ def host_settings(base: Path, environ: Mapping[str, str], apt_dump: Iterable[str
         files["apt.conf"] = apt.encode()
         env["APT_CONFIG"] = f"{TARGET}/apt.conf"
     if not files:
-        return HostSettings(None)
+        return HostSettings(None, tuple(env.items()))
     return HostSettings(_written(base, files), tuple(sorted(env.items())), tuple(_mounted(links)))
 
 

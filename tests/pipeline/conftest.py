@@ -16,7 +16,7 @@ from demo import base_image
 from pipelines import engines
 from pipelines.errors import EngineUnavailable
 
-TOOLS = ("buildah", "podman", "skopeo", "git")
+TOOLS = ("buildah", "skopeo", "git")
 NOT_INHERITED = ("MODELPORT_", "DAGGER_", "_EXPERIMENTAL_DAGGER", "EMBEDDED_ENGINE_", "GITHUB_", "CIRCLE")
 
 

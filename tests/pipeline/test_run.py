@@ -206,3 +206,25 @@ def test_a_build_secret_reaches_the_build_and_nothing_that_is_kept(team: Team) -
         check=False,
     )
     assert found.stdout == ""
+
+
+def test_byte_code_made_by_a_build_is_valid_in_the_image(team: Team) -> None:
+    """Layers have constant times: byte code must go by its source's content (PEP 552: flags 3), not its time."""
+    team.change(
+        "Dockerfile",
+        "COPY serve.py",
+        "COPY tool.py /lib/\nRUN python3 -m compileall -q /lib/tool.py\nCOPY serve.py",
+    )
+    team.change("serve.py", "import json", "import sys; sys.path.append('/lib')\nimport tool, json")
+    (team.root / "tool.py").write_text("import importlib.util as u, pathlib\n")
+    team.change(
+        "serve.py",
+        '{"ok": True}',
+        '{"flags": pathlib.Path(tool.u.cache_from_source("/lib/tool.py")).read_bytes()[4]}',
+    )
+    (team.root / "golden.jsonl").write_text(
+        '{"request": {"method": "GET", "path": "/"}, "expected": {"json": {"flags": 3}}}\n'
+    )
+    team.commit("byte code")
+    done = team.run()
+    assert done.code == 0, done.err
