@@ -209,7 +209,7 @@ def test_a_build_secret_reaches_the_build_and_nothing_that_is_kept(team: Team) -
 
 
 def test_byte_code_made_by_a_build_is_valid_in_the_image(team: Team) -> None:
-    """Layers have constant times: byte code must go by its source's content (PEP 552: flags 3), not its time."""
+    """Layers have constant times: byte code goes by its source's content (PEP 552: flags 3)."""
     team.change(
         "Dockerfile",
         "COPY serve.py",
