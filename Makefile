@@ -29,10 +29,11 @@ setup-test: setup
 	@$(PYTHON) demo/system.py base registry
 
 test: setup-test lint types ## everything: lint, types, CI files, then all tests
-	$(PYTEST)
+	$(PYTEST) -n auto tests/unit
+	$(PYTEST) tests/engine tests/registry tests/pipeline
 
 unit: $(VENV)/.made ## the tests that need no engine and no network
-	$(PYTEST) tests/unit
+	$(PYTEST) -n auto tests/unit
 
 engine: setup-test ## the tests of the embedded engine
 	$(PYTEST) tests/engine

@@ -207,7 +207,8 @@ def _runroot(root: Path, environ: Mapping[str, str]) -> Path:
     name = hashlib.sha256(str(root).encode()).hexdigest()[:10]
     if os.geteuid() == 0 and os.access("/run", os.W_OK):
         return Path("/run/embedded-engine") / name
-    base = environ.get("XDG_RUNTIME_DIR") or f"/tmp/embedded-engine-{os.getuid()}"  # noqa: S108  # 0700, made by us
+    user = environ.get("_CONTAINERS_ROOTLESS_UID") or os.getuid()  # in a user namespace everyone is 0
+    base = environ.get("XDG_RUNTIME_DIR") or f"/tmp/embedded-engine-{user}"  # noqa: S108  # 0700, made by us
     directory = Path(base) / "embedded-engine" / name
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory

@@ -14,6 +14,7 @@ from embedded_engine.runtime.port import Copy, Link, Remove, RuntimeFailure, Sna
 from embedded_engine.runtime.probe import candidates, told
 from embedded_engine.runtime.residue import Residue
 from embedded_engine.runtime.state import (
+    _runroot,
     containers_conf,
     open_state,
     policy_needed,
@@ -195,3 +196,13 @@ def test_edits_stay_inside_the_root(root: Path, tmp_path: Path) -> None:
 def test_a_file_never_replaces_a_directory(root: Path) -> None:
     with pytest.raises(RuntimeFailure, match=r"/etc: is a directory"):
         apply_edits(root, [Write("/etc", b"")])
+
+
+def test_users_in_user_namespaces_do_not_share_a_run_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1)  # not root outside
+    found = {
+        _runroot(tmp_path, {"_CONTAINERS_ROOTLESS_UID": user}).parents[1].name for user in ("1000", "1001")
+    }
+    assert found == {"embedded-engine-1000", "embedded-engine-1001"}
