@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import dagger
 import pytest
 import tiny_base
-from engine_process import SessionProcess, based, engine_session
-from registry_process import RegistryProcess, registry_program, running_registry
+from engine_home import EngineHome
+from engine_process import SessionProcess, engine_session
+from registry_process import registry_program, running_registry
 
 TOOLS = ("buildah", "skopeo", "ldd", "perl")
-
-
-@dataclass(frozen=True)
-class EngineHome:
-    """Where engine tests keep things: the state that sessions share, a registry that has the base image."""
-
-    state: Path
-    registry: RegistryProcess
-    base: str  # the base image's address
-
-    def chain(self, *steps: str) -> str:
-        """A chain on the base image."""
-        return based(self.base, *steps)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EngineHome
+from engine_home import EngineHome
 from engine_process import SessionProcess, engine_session
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]

@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import dagger
 import pytest
-from conftest import EngineHome
 from dagger import dag
+from engine_home import EngineHome
 from engine_process import engine_session
 from registry_process import running_registry
 

@@ -7,8 +7,8 @@ import urllib.request
 import anyio.to_thread
 import dagger
 import pytest
-from conftest import EngineHome
 from dagger import dag
+from engine_home import EngineHome
 from engine_process import engine_session
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine, pytest.mark.timeout(180)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import EngineHome
+from engine_home import EngineHome
 from runtime_tools import Base, Facts, base_runtime, members, mounts_below, plain, processes_with, run_tool
 
 from embedded_engine.runtime.buildah import Isolation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from conftest import EngineHome
+from engine_home import EngineHome
 from registry_process import PASSWORD, USERNAME, RegistryProcess, password_registry
 from runtime_tools import PLATFORM, Base, Facts, base_runtime, members, plain
 

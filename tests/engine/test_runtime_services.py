@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from conftest import EngineHome
+from engine_home import EngineHome
 from runtime_tools import Base, Facts, base_runtime, mounts_below, processes_with
 
 from embedded_engine.runtime.port import ServiceFailed, ServicePort
