@@ -19,6 +19,9 @@ from pipelines.errors import Interrupted, PipelineError
 
 T = TypeVar("T")
 
+OWN_OPTIONS = ("--help", "--version")
+"""Without a command, and with none of these, it is a run."""
+
 app = typer.Typer(
     name="modelport",
     help="Take a model from its commit to the production registries.",
@@ -51,12 +54,21 @@ DebugOption = Annotated[
 ]
 
 
-@app.callback(invoke_without_command=True)
-def _default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        context.invoke(
-            run, where=Path(), engine=Engine(os.environ.get("MODELPORT_ENGINE", "auto")), registry=""
-        )
+def _version(asked: bool) -> None:  # Typer calls it so
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        print(f"modelport {version('modelport')}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -169,6 +181,8 @@ def _interrupted() -> Interrupted:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The border: every error becomes an ``error:`` and a ``hint:`` line and its exit code; no traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or (words[0].startswith("-") and words[0] not in OWN_OPTIONS):
+        words.insert(0, "run")
     try:
         result = app(words, standalone_mode=False)
         return result if isinstance(result, int) else 0

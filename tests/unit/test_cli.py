@@ -88,6 +88,24 @@ def test_no_command_is_a_run_of_this_directory(
     assert "no modelport.yaml" in capsys.readouterr().err
 
 
+def test_options_without_a_command_are_those_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["--engine", "embedded"]) == 2
+    assert "no modelport.yaml" in capsys.readouterr().err
+
+
+def test_a_wrong_engine_in_the_environment_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELPORT_ENGINE", "docker")
+    assert cli.main([]) == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("modelport 0.")
+
+
 def test_ci_main_is_the_same_program() -> None:
     program = Path(__file__).parents[2] / "ci" / "main.py"
     done = subprocess.run(
