@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -167,11 +168,29 @@ def entry() -> NoReturn:
 def await_(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
     """Run ``work`` to its end on asyncio. Raises Interrupted on Ctrl-C: Typer would swallow it."""
     try:
-        return anyio.run(work, *arguments)
+        return anyio.run(until_stopped, work, *arguments)
     except BaseException as err:
         if isinstance(innermost(err), KeyboardInterrupt):
             raise _interrupted() from err
         raise
+
+
+async def until_stopped(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """Await ``work``; SIGTERM, by which CI systems stop a job, ends it as Ctrl-C does.
+
+    SIGINT can't be relied on for that: a job that a shell started in the background ignores it.
+    """
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as tasks:
+
+            async def stop() -> None:
+                async for _ in signals:
+                    raise _interrupted()
+
+            tasks.start_soon(stop)
+            result = await work(*arguments)
+            tasks.cancel_scope.cancel()
+    return result
 
 
 def _interrupted() -> Interrupted:

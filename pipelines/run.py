@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
@@ -89,7 +88,6 @@ async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
     Raises:
         PipelineError: before any model ran: configuration, source, engine.
     """
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a CI system's stop is a person's Ctrl-C
     models = [load(file, environ) for file in find_models(options.start)]
     Thread(target=engine_session.load_graph, daemon=True).start()  # meanwhile git and the engine are asked
     source = await read_source(models[0].directory, environ)

@@ -141,6 +141,7 @@ class Team:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,  # noqa: PLW1509  # no threads here
         )
 
     def type(self, *arguments: str, **environ: str) -> Typed:
@@ -159,7 +160,10 @@ class Team:
         wait_for(lambda: when() or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
         return Typed(process.returncode, out, err)
 
     def record(self) -> dict[str, Any]:
@@ -173,6 +177,11 @@ class Team:
     def stages(self) -> dict[str, dict[str, Any]]:
         """The newest record's stages by name."""
         return {stage["name"]: stage for stage in self.record()["stages"]}
+
+
+def heed_ctrl_c() -> None:
+    """As a terminal starts programs: these tests may run in the background, where SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 import typer
 
 from pipelines import cli, errors
 from pipelines.console import Console
-from pipelines.errors import CheckFailed, PipelineError, Place
+from pipelines.errors import CheckFailed, Interrupted, PipelineError, Place
 from pipelines.record import Stage
 
 
@@ -64,6 +66,20 @@ def test_ctrl_c_inside_parallel_stages_is_130(capsys: pytest.CaptureFixture[str]
     group = BaseExceptionGroup("tasks", [CheckFailed("late"), KeyboardInterrupt()])
     assert cli.shown(group, debug=False) == 130
     assert "nothing was tagged" in capsys.readouterr().err
+
+
+def test_a_ci_systems_stop_is_an_interrupt_even_where_ctrl_c_is_ignored() -> None:
+    async def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep(30)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            cli.await_(work)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert isinstance(cli.innermost(caught.value), Interrupted)
 
 
 def test_bad_usage_is_2() -> None:
