@@ -107,9 +107,9 @@ def _note(files: list[dict[str, Any]]) -> str:
     known = [file for file in files if file["format"]]
     models = [file for file in known if "/tests/" not in file["path"] and "/test/" not in file["path"]]
     if not models:
-        return "no model file known by its format"
+        return "0"
     formats = Counter(file["format"] for file in models)
-    number = f"{len(models)} file{'s' if len(models) > 1 else ''}"
+    number = str(len(models))
     if set(formats) <= SAFE:
         return f"{number}, safe format"
     return f"{number}: " + ", ".join(f"{count} {name}" for name, count in sorted(formats.items()))

@@ -85,7 +85,7 @@ async def test_a_clean_image_passes_with_the_default_policy(tmp_path: Path) -> N
     scanners = (OsPackages(lambda: TODAY), PythonPackages(tmp_path), Secrets(), ModelFiles())
     report = decided(await look(view, scanners, ScanPolicy()), ScanPolicy(), TODAY)
     assert not report.verdict.blocks
-    assert report.summary() == "os 0 · python 0 · secrets 0 · model files 1 file, safe format"
+    assert report.summary() == "os 0 · python 0 · secrets 0 · model files 1, safe format"
     assert view.asked["apt_updates"] == {DAY: "2026-11-22"}
     assert report.to_json()["verdict"] == "passed"
 
