@@ -7,14 +7,13 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
+from embedded_engine.failures import CommandFailure
 from embedded_engine.flights import RunCancelled
 from embedded_engine.masking import mask_text
 from embedded_engine.objects import UnknownId
-from embedded_engine.op_exec import ExecFailed
 from embedded_engine.resolvers.registry import ApiError
 from embedded_engine.runtime.port import RuntimeFailure
 from embedded_engine.secrets import SecretUnavailable
-from embedded_engine.services import ServiceError
 
 _PLAIN = (ApiError, UnknownId, SecretUnavailable, RunCancelled, ValueError, OSError)
 DETAIL_LINES = 15
@@ -23,7 +22,7 @@ DETAIL_LINES = 15
 def for_client(error: BaseException, secrets: Iterable[str]) -> tuple[str, dict[str, Any] | None]:
     """Message and extensions for ``error``. An unforeseen one is told so, its traceback on stderr."""
     masks = tuple(secrets)
-    if isinstance(error, ExecFailed | ServiceError):
+    if isinstance(error, CommandFailure):
         return mask_text(str(error), masks), {
             "_type": "EXEC_ERROR",
             "cmd": list(error.step_args),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from embedded_engine.evaluator import gathered
+from embedded_engine.failures import CommandFailure
 from embedded_engine.masking import mask_bytes, mask_tail, mask_text
 from embedded_engine.operations import Operation, Outcome, TreeId, Work, digest_of
 from embedded_engine.runtime.port import JSON, ExecResult, ExecStep, RuntimeFailure, SetupFailure
@@ -20,17 +21,8 @@ TAIL_BYTES = 100_000
 MESSAGE_LINES = 12
 
 
-class ExecFailed(Exception):
+class ExecFailed(CommandFailure):
     """A command ended in a way its ``expect`` does not allow. All texts are masked."""
-
-    def __init__(
-        self, message: str, *, args: tuple[str, ...], exit_code: int, stdout: str, stderr: str
-    ) -> None:
-        super().__init__(message)
-        self.step_args = args
-        self.exit_code = exit_code
-        self.stdout = stdout
-        self.stderr = stderr
 
 
 @dataclass(frozen=True, slots=True)

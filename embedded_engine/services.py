@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from embedded_engine.events import Events
+from embedded_engine.failures import CommandFailure
 from embedded_engine.flights import Flights
 from embedded_engine.masking import mask_tail, mask_text
 from embedded_engine.operations import Work, digest_of
@@ -18,17 +19,8 @@ from embedded_engine.values import Container, Service
 READY_LIMIT_S = 120.0
 
 
-class ServiceError(Exception):
+class ServiceError(CommandFailure):
     """A service did not start or did not stay; outputs are masked."""
-
-    def __init__(
-        self, message: str, *, args: tuple[str, ...], exit_code: int, stdout: str, stderr: str
-    ) -> None:
-        super().__init__(message)
-        self.step_args = args
-        self.exit_code = exit_code
-        self.stdout = stdout
-        self.stderr = stderr
 
 
 @dataclass(slots=True)

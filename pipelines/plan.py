@@ -80,7 +80,7 @@ def make_plan(
 
 def _held_back(model: Model, source: SourceRevision) -> str:
     """Why a production registry does not get this commit. Registries on loopback and layouts always do."""
-    if all(is_loopback(target.repository.partition("/")[0]) for target in model.registries):
+    if all(is_loopback(target.host) for target in model.registries):
         return ""
     if reason := releasable(model, source):
         return f"not pushed: {reason}"

@@ -285,14 +285,6 @@ def _catches_term(pid: int) -> bool:
     return True
 
 
-def _handles(pid: int, number: int) -> bool:
-    """Whether a process catches a signal (proc(5), SigCgt)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("SigCgt:"):
-            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    return False
-
-
 def _descendants(pid: int) -> Iterator[int]:
     """The processes below ``pid``, parents first."""
     waiting = deque([pid])
