@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -22,9 +22,11 @@ from pipelines.tag_templates import MovingTag, VersionTag
 
 __all__ = [
     "FILE_NAME",
+    "AtLeast",
     "Build",
     "Check",
     "DockerfileBuild",
+    "Environment",
     "ImageBuild",
     "Model",
     "PythonBuild",
@@ -42,7 +44,17 @@ FILE_NAME: Final = "modelport.yaml"
 TOOLS_IMAGE_VARIABLE: Final = "MODELPORT_TOOLS_IMAGE"
 """Environment twin of ``tools.image``."""
 
+Gate = Literal["check", "scan", "inventory"]
+"""A stage whose verdict is recorded beside the image, as a referrer."""
+
 _SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+
+
+class AtLeast(Section):
+    """Some of the registries are enough."""
+
+    at_least: int = Field(ge=1)
+    """How many registries have to hold a release before it is named in any of them."""
 
 
 class ReleaseRule(Section):
@@ -52,6 +64,19 @@ class ReleaseRule(Section):
     """Branches (or globs, like "release/*") whose commits are released."""
     tags: tuple[str, ...] = ("*",)
     """Globs of version tags: a commit with such a tag is released whatever its branch. [] releases no tag."""
+    push_to: Literal["all"] | AtLeast = "all"
+    """How many registries must hold a release before any of them names it: all, or {at_least: N}."""
+
+
+class Environment(Section):
+    """Where `modelport promote REF --to NAME` brings a release, and what has to be proved of it before."""
+
+    registries: tuple[Registry, ...] = Field(min_length=1)
+    """The registries of this environment."""
+    gates: tuple[Gate, ...] = ("check", "scan", "inventory")
+    """What has to be recorded for the digest, as passed, in the registry that it comes from."""
+    moving_tags: tuple[str, ...] = ()
+    """Tags that move to what was promoted, like "production"."""
 
 
 class Tools(Section):
@@ -104,6 +129,8 @@ class Model(Section):
     """Where releases go; without one, to the OCI layout under .modelport/images."""
     release: ReleaseRule = ReleaseRule()
     """Which commits are released."""
+    environments: dict[str, Environment] = Field(default_factory=dict)
+    """Where releases are promoted to, by name."""
     tools: Tools = Tools()
     """What the pipeline's own steps run in."""
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
+from pipelines.config_clouds import AcrLogin, EcrLogin, GarLogin, Kind, RepositorySettings, kind_of
 from pipelines.config_values import SecretRef, Section, problem
 from pipelines.errors import ConfigError
 
@@ -77,6 +78,18 @@ class RegistryTarget(Section):
     """A reference to the password or token."""
     plain_http: bool = False
     """HTTP without TLS; loopback hosts are spoken to in this way anyway."""
+    ca_file: str | None = None
+    """A file with the certificate of a private authority; else SSL_CERT_FILE or the machine's."""
+    kind: Kind | None = None
+    """oci, ecr, acr or gar; told by the host where it is the cloud's own name."""
+    ecr: EcrLogin = EcrLogin()
+    """Amazon ECR only: account, region, role."""
+    acr: AcrLogin = AcrLogin()
+    """Azure Container Registry only: tenant, identity."""
+    gar: GarLogin = GarLogin()
+    """Artifact Registry only: whom to act as."""
+    settings: RepositorySettings = RepositorySettings()
+    """How the repository should be; `modelport registry apply` makes it so."""
 
     @property
     def host(self) -> str:
@@ -89,9 +102,9 @@ class RegistryTarget(Section):
         return self.repository.partition("/")[2]
 
     @property
-    def uses_plain_http(self) -> bool:
-        """Whether to speak HTTP without TLS."""
-        return self.plain_http or is_loopback(self.host)
+    def registry_kind(self) -> Kind:
+        """The kind that is named, else the one that the host tells."""
+        return self.kind or kind_of(self.host)
 
     def repository_of(self, model_name: str) -> str:
         """Where the images of one model go: ``host/path/model_name``."""

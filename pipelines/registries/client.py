@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import anyio
 import httpx
-from anyio import to_thread
 
+from pipelines.registries.blob_source import CHUNK, BlobSource
 from pipelines.registries.descriptors import (
     IMAGE_TYPES,
     INDEX_TYPES,
@@ -32,7 +32,6 @@ from pipelines.registries.errors import BrokenContent, NotFound, RegistryError, 
 from pipelines.registries.http import Call, Connection, TryAgain
 from pipelines.registries.reference import Repository
 
-CHUNK: Final = 1024 * 1024
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 _ACCEPT: Final = {"Accept": ", ".join((*IMAGE_TYPES, *INDEX_TYPES))}
 _NEXT = re.compile(r"<([^>]+)>\s*;\s*rel=\"?next\"?")
@@ -75,11 +74,11 @@ class RepositoryClient:
             path.unlink(missing_ok=True)
             raise
 
-    async def upload_blob(self, blob: Descriptor, path: Path) -> int:
-        """Send ``path`` as ``blob`` and return the bytes sent; a broken upload begins anew."""
+    async def upload_blob(self, source: BlobSource) -> int:
+        """Send a blob and return the bytes sent; a broken upload begins anew."""
 
         async def attempt() -> int:
-            return await self._upload_once(blob, path)
+            return await self._upload_once(source)
 
         return await self._connection.retrying(attempt)
 
@@ -91,14 +90,15 @@ class RepositoryClient:
             await self._abandon(answer.headers.get("Location", ""))
         return answer.status == 201
 
-    async def _upload_once(self, blob: Descriptor, path: Path) -> int:
+    async def _upload_once(self, source: BlobSource) -> int:
+        blob = source.blob
         async with self._connection.once(Call("POST", self._uploads, ok=(202,))) as started:
             location = started.headers.get("Location", "")
         if not location:
             raise ServerFault(f"{self.repository.host} names no place for the upload")
         target = self._connection.url(location).copy_merge_params({"digest": blob.digest})
         headers = {**_OCTETS, "Content-Length": str(blob.size)}
-        upload = Call("PUT", str(target), (201,), headers, lambda: _verified_chunks(blob, path))
+        upload = Call("PUT", str(target), (201,), headers, source.pieces)
         try:
             async with self._connection.once(upload):
                 return blob.size
@@ -191,27 +191,6 @@ def _media_type(headers: Mapping[str, str], body: bytes) -> str:
         return told
     own = json_object(body, "the manifest").get("mediaType")
     return own if isinstance(own, str) else OCI_MANIFEST
-
-
-async def _verified_chunks(blob: Descriptor, path: Path) -> AsyncIterator[bytes]:
-    """The file in pieces, read in threads."""
-    with path.open("rb") as file:
-        pieces = verified_pieces(blob, path, iter(lambda: file.read(CHUNK), b""))
-        while piece := await to_thread.run_sync(next, pieces, b""):
-            yield piece
-
-
-def verified_pieces(blob: Descriptor, path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass ``pieces`` on; BrokenContent, before the last one is out, where they are not ``blob``."""
-    digest, left = hashlib.sha256(), blob.size
-    for piece in pieces:
-        digest.update(piece)
-        left -= len(piece)
-        if left < 0 or (left == 0 and f"sha256:{digest.hexdigest()}" != blob.digest):
-            break
-        yield piece
-    if left != 0 or f"sha256:{digest.hexdigest()}" != blob.digest:
-        raise BrokenContent(f"{path} is not {short(blob.digest)} any more", hint="remove it and run again")
 
 
 async def _save(response: httpx.Response, path: Path, size: int) -> str:

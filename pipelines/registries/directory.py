@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from pipelines.registries.client import CHUNK, verified_pieces
+from pipelines.registries.blob_source import CHUNK, BlobSource, verified_pieces
 from pipelines.registries.descriptors import Descriptor, Manifest, is_digest
 from pipelines.registries.layout import ImageLayout
 
@@ -52,12 +52,13 @@ class OpenLayout:
         """See ``OpenRegistry``. A blob of another size is as good as none: it is written anew."""
         return self.layout.has_blob(blob)
 
-    async def put_blob(self, blob: Descriptor, path: Path) -> int:
+    async def put_blob(self, source: BlobSource) -> int:
         """See ``OpenRegistry``."""
+        blob, path = source.blob, source.path
 
         def copy() -> int:
-            with path.open("rb") as source, self.layout.new_blob(blob) as target:
-                for piece in verified_pieces(blob, path, iter(lambda: source.read(CHUNK), b"")):
+            with path.open("rb") as file, self.layout.new_blob(blob) as target:
+                for piece in verified_pieces(blob, path, iter(lambda: file.read(CHUNK), b"")):
                     target.write(piece)
             return blob.size
 

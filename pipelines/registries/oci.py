@@ -65,13 +65,21 @@ class OpenRepository:
             )
         return size is not None
 
-    async def put_blob(self, blob: Descriptor, path: Path) -> int:
+    async def put_blob(self, source: BlobSource) -> int:
         """See ``OpenRegistry``."""
-        return await self.client.upload_blob(blob, path)
+        return await self.client.upload_blob(source)
+
+    async def mount_blob(self, blob: Descriptor, origin: str) -> bool:
+        """See ``OpenRegistry``."""
+        return await self.client.mount_blob(blob, origin)
 
     async def read_blob(self, digest: str, limit: int) -> bytes:
         """See ``OpenRegistry``."""
         return await self.client.read_blob(digest, limit)
+
+    async def download_blob(self, blob: Descriptor, path: Path) -> None:
+        """See ``OpenRegistry``."""
+        await self.client.download_blob(blob, path)
 
     async def put_manifest(self, manifest: Manifest) -> None:
         """See ``OpenRegistry``."""

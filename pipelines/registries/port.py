@@ -6,7 +6,24 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
+from pipelines.registries.blob_source import BlobSource
 from pipelines.registries.descriptors import Descriptor, Manifest
+
+
+class UploadSessions(Protocol):
+    """Where unfinished uploads are noted, so that the next run goes on with them. One for each repository."""
+
+    def recall(self, digest: str) -> str:
+        """The registry's address of the unfinished upload of a blob; "" where there is none."""
+        ...
+
+    def remember(self, digest: str, location: str) -> None:
+        """Note it; again after each part, for the address may change."""
+        ...
+
+    def forget(self, digest: str) -> None:
+        """The upload ended, or the registry does not know it any more."""
+        ...
 
 
 class OpenRegistry(Protocol):
@@ -16,12 +33,20 @@ class OpenRegistry(Protocol):
         """Whether the blob is there. Raises BrokenContent where it is there with another size."""
         ...
 
-    async def put_blob(self, blob: Descriptor, path: Path) -> int:
-        """Store the file ``path`` as ``blob``, verified; the bytes that were sent."""
+    async def put_blob(self, source: BlobSource) -> int:
+        """Store a blob from its file, verified; the bytes that were sent now (a resumed upload: fewer)."""
+        ...
+
+    async def mount_blob(self, blob: Descriptor, origin: str) -> bool:
+        """Take the blob over from the repository ``origin`` (a path) of the same registry; False: it can't."""
         ...
 
     async def read_blob(self, digest: str, limit: int) -> bytes:
         """A small blob, verified. Raises NotFound."""
+        ...
+
+    async def download_blob(self, blob: Descriptor, path: Path) -> None:
+        """A blob into the new file ``path``, verified, streamed. Nothing stays there on failure."""
         ...
 
     async def put_manifest(self, manifest: Manifest) -> None:
@@ -30,6 +55,18 @@ class OpenRegistry(Protocol):
 
     async def read_manifest(self, reference: str) -> Manifest:
         """A manifest by tag or digest, verified. Raises NotFound (RepositoryMissing)."""
+        ...
+
+    async def attach(self, referrer: Manifest) -> None:
+        """Store a manifest whose ``subject`` is an image here, so that ``referrers`` lists it.
+
+        Where the registry has no referrers API, the fallback tag of the subject is kept up to date
+        (distribution specification v1.1, "Referrers Tag Schema").
+        """
+        ...
+
+    async def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """What refers to an image, each with its artifact type; none where nothing does."""
         ...
 
     async def tag_digest(self, tag: str) -> str | None:
@@ -44,9 +81,16 @@ class OpenRegistry(Protocol):
         """Let ``tag`` name a manifest that is there. Raises TagRefused where the registry holds tags fast."""
         ...
 
+    async def check_write(self) -> None:
+        """Hold that this login may push here, by starting an upload and ending it; nothing is stored.
+
+        Raises AccessRefused, RepositoryMissing.
+        """
+        ...
+
 
 class Registry(Protocol):
-    """Where releases of one model go. An adapter of a cloud's registry differs in its login only."""
+    """Where releases of one model go. An adapter of a cloud's registry differs in what only it knows."""
 
     @property
     def name(self) -> str:
@@ -62,6 +106,14 @@ class Registry(Protocol):
         """The reference of a tag or digest here, as `modelport trace` takes it."""
         ...
 
-    def open(self) -> AbstractAsyncContextManager[OpenRegistry]:
-        """A connection for one push or one trace."""
+    def open(self, sessions: UploadSessions | None = None) -> AbstractAsyncContextManager[OpenRegistry]:
+        """A connection for one push or one trace; with ``sessions`` an upload can go on where it ended."""
+        ...
+
+    async def repository_exists(self) -> bool | None:
+        """Whether the repository is there; None where only a push can tell (it is made by the first one)."""
+        ...
+
+    async def make_repository(self) -> bool:
+        """Make the repository where it is missing and the configuration lets us; True: it was made now."""
         ...

@@ -33,6 +33,8 @@ class Repository:
     host: str
     path: str
     plain_http: bool = False
+    ca_file: str = ""
+    """A file with the certificate of a private authority."""
 
     def __str__(self) -> str:
         return f"{self.host}/{self.path}"

@@ -14,6 +14,7 @@ import anyio
 
 from pipelines.errors import PipelineError
 from pipelines.receipt import Delivery, NothingPushed, PushedInPart, Receipt
+from pipelines.registries.blob_source import BlobSource
 from pipelines.registries.descriptors import Descriptor, Manifest, short
 from pipelines.registries.errors import BrokenContent, NotFound, RegistryError, RepositoryMissing, TagRefused
 from pipelines.registries.port import OpenRegistry, Registry
@@ -153,7 +154,7 @@ class _Push:
 
     async def _send(self, blob: Descriptor) -> None:
         path = self.release.layout.path(blob.digest)
-        sent = await self.registry.put_blob(blob, path)
+        sent = await self.registry.put_blob(BlobSource(blob, path))
         self.progress.uploaded += sent  # not in one expression with the await: others add to it meanwhile
 
     async def _is_free_or_ours(self, tag: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from pipelines.config import DockerfileBuild, ImageBuild, PythonBuild, find_models, load
 from pipelines.config_values import SecretRef
 from pipelines.errors import ConfigError
+from pipelines.registries.reference import Repository
 
 Write = Callable[..., Path]
 
@@ -265,7 +266,6 @@ def test_the_environment_takes_the_place_of_the_file(write: Write) -> None:
     }
     model = load(file, environ)
     assert [target.repository for target in model.registries] == ["127.0.0.1:5000/models", "b.example/team"]
-    assert [target.uses_plain_http for target in model.registries] == [True, False]
     assert model.registries[0].password == "env://MODELPORT_REGISTRY_PASSWORD"
     assert model.registries[0].username is None
     assert model.registries[0].password.resolve(environ) == "hunter2"
@@ -281,7 +281,7 @@ def test_the_environment_takes_the_place_of_the_file(write: Write) -> None:
 )
 def test_loopback_registries_need_no_certificate(write: Write, host: str) -> None:
     [target] = load(write(f"registries: ['{host}/models']"), {}).registries
-    assert target.uses_plain_http
+    assert Repository.parse(target.repository_of("mine")).base_url == f"http://{host}"
     assert target.host == host
     assert target.repository_of("mine") == f"{host}/models/mine"
 
@@ -289,7 +289,7 @@ def test_loopback_registries_need_no_certificate(write: Write, host: str) -> Non
 def test_other_registries_are_spoken_to_with_tls_unless_asked(write: Write) -> None:
     text = "registries: [a.example, {repository: '10.0.0.1:5000/x', plain_http: true}, 'b.example:5000/y']"
     targets = load(write(text), {}).registries
-    assert [target.uses_plain_http for target in targets] == [False, True, False]
+    assert [target.plain_http for target in targets] == [False, True, False]
     assert targets[0].repository_of("mine") == "a.example/mine"
 
 
