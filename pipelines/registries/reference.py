@@ -41,12 +41,13 @@ class Repository:
 
     @property
     def base_url(self) -> str:
-        """Where the registry's API is. Loopback hosts speak plain HTTP: no certificate can be had there."""
-        scheme = "http" if self.plain_http or is_loopback(self.host) else "https"
+        """Where the registry's API is. Loopback hosts speak plain HTTP, unless an authority is named."""
+        plain = self.plain_http or (is_loopback(self.host) and not self.ca_file)
+        scheme = "http" if plain else "https"
         return f"{scheme}://{'registry-1.docker.io' if self.host == DOCKER_HUB else self.host}"
 
     @classmethod
-    def parse(cls, text: str, *, plain_http: bool = False) -> Repository:
+    def parse(cls, text: str, *, plain_http: bool = False, ca_file: str = "") -> Repository:
         """``host/path``; without a host it is Docker Hub's. Raises UsageError."""
         host, slash, path = text.partition("/")
         if not slash or not ("." in host or ":" in host or host == "localhost"):
@@ -59,7 +60,7 @@ class Repository:
             raise UsageError(
                 f'"{text}" is not a repository', hint='write it like "registry.example.com/models/langid"'
             )
-        return cls(host, path, plain_http)
+        return cls(host, path, plain_http, ca_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""From the configuration, or from a reference, to registries. Later kinds of registry are chosen here."""
+"""From the configuration, or from a reference, to registries: the one place that knows every kind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pipelines.config_clouds import Kind
 from pipelines.config_registries import RegistryTarget
 from pipelines.errors import UsageError
 from pipelines.registries.credentials import login_source
@@ -20,18 +21,45 @@ def registries_of(
     targets: Sequence[RegistryTarget], model_name: str, layout: LayoutRegistry, environ: Mapping[str, str]
 ) -> tuple[Registry, ...]:
     """Where releases of ``model_name`` go: every configured registry, or the layout where there is none."""
-    return tuple(_remote(target, model_name, environ) for target in targets) or (layout,)
+    return tuple(remote(target, model_name, environ) for target in targets) or (layout,)
 
 
-def _remote(target: RegistryTarget, model_name: str, environ: Mapping[str, str]) -> OciRegistry:
-    repository = Repository.parse(target.repository_of(model_name), plain_http=target.plain_http)
-    return OciRegistry(repository, login_source(repository, environ, target.username, target.password))
+def repository_of(target: RegistryTarget, model_name: str) -> Repository:
+    """The repository of a model in a configured registry."""
+    return Repository.parse(
+        target.repository_of(model_name), plain_http=target.plain_http, ca_file=target.ca_file or ""
+    )
 
 
-def find(text: str, directory: Path, environ: Mapping[str, str]) -> tuple[Registry, str]:
+def remote(target: RegistryTarget, model_name: str, environ: Mapping[str, str]) -> Registry:
+    """The repository of a model in a configured registry, to push to."""
+    return of_kind(target, repository_of(target, model_name), environ)
+
+
+def of_kind(
+    target: RegistryTarget, repository: Repository, environ: Mapping[str, str], *, read_only: bool = False
+) -> Registry:
+    """``repository`` behind the adapter of its kind. A cloud's adapter is imported only for its own kind."""
+    match target.registry_kind:
+        case Kind.ECR:
+            from pipelines.registries import ecr as adapter  # noqa: PLC0415
+        case Kind.ACR:
+            from pipelines.registries import acr as adapter  # noqa: PLC0415
+        case Kind.GAR:
+            from pipelines.registries import gar as adapter  # noqa: PLC0415
+        case _:
+            login = login_source(repository, environ, target.username, target.password)
+            return OciRegistry(repository, login, read_only=read_only)
+    return adapter.registry(target, repository, environ, read_only=read_only)
+
+
+def find(
+    text: str, directory: Path, environ: Mapping[str, str], known: Iterable[RegistryTarget] = ()
+) -> tuple[Registry, str]:
     """The registry (read-only) that ``text`` refers to, and the tag or digest in it.
 
-    ``oci:PATH:TAG`` and ``PATH:TAG`` are layouts (relative to ``directory``), all else is a repository.
+    ``oci:PATH:TAG`` and ``PATH:TAG`` are layouts (relative to ``directory``), all else is a repository; of
+    those that are ``known``, login and kind are as they are configured.
 
     Raises:
         UsageError: it is no reference.
@@ -48,8 +76,19 @@ def find(text: str, directory: Path, environ: Mapping[str, str]) -> tuple[Regist
             f"there is no image layout {path}", hint="`modelport run` without a registry makes one"
         )
     reference = Reference.parse(text)
-    repository = reference.repository
-    return OciRegistry(repository, login_source(repository, environ), read_only=True), reference.wanted
+    target = _configured(reference.repository, known)
+    repository = Repository.parse(
+        str(reference.repository), plain_http=target.plain_http, ca_file=target.ca_file or ""
+    )
+    return of_kind(target, repository, environ, read_only=True), reference.wanted
+
+
+def _configured(repository: Repository, known: Iterable[RegistryTarget]) -> RegistryTarget:
+    """The configured registry that holds ``repository``; else one that only its host tells of."""
+    own = [target for target in known if str(repository).startswith(f"{target.repository}/")]
+    if own:
+        return max(own, key=lambda target: len(target.repository))
+    return RegistryTarget(repository=str(repository).rpartition("/")[0] or repository.host)
 
 
 def _split(text: str) -> tuple[str, str]:
