@@ -24,7 +24,7 @@ class BlobSource:
     path: Path
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The file in pieces, read in threads. BrokenContent, before the last one, where it is not ``blob``."""
+        """The file in pieces, read in threads. BrokenContent before the last, where it is not ``blob``."""
         with self.path.open("rb") as file:
             pieces = verified_pieces(self.blob, self.path, iter(lambda: file.read(CHUNK), b""))
             while piece := await to_thread.run_sync(next, pieces, b""):

@@ -6,8 +6,6 @@ Content is verified on its way in both directions; big blobs stream, so memory s
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -17,24 +15,16 @@ import httpx
 
 from pipelines.registries.blob_source import CHUNK, BlobSource
 from pipelines.registries.descriptors import (
-    IMAGE_TYPES,
-    INDEX_TYPES,
-    MANIFEST_LIMIT,
-    OCI_MANIFEST,
     Descriptor,
     Manifest,
-    is_digest,
-    json_object,
     sha256,
-    short,
 )
-from pipelines.registries.errors import BrokenContent, NotFound, RegistryError, RepositoryMissing, ServerFault
+from pipelines.registries.errors import BrokenContent, RegistryError, ServerFault
 from pipelines.registries.http import Call, Connection, TryAgain
+from pipelines.registries.manifests import Manifests, hold_digest
 from pipelines.registries.reference import Repository
 
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
-_ACCEPT: Final = {"Accept": ", ".join((*IMAGE_TYPES, *INDEX_TYPES))}
-_NEXT = re.compile(r"<([^>]+)>\s*;\s*rel=\"?next\"?")
 
 
 class RepositoryClient:
@@ -42,6 +32,7 @@ class RepositoryClient:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._manifests = Manifests(connection)
 
     @property
     def repository(self) -> Repository:
@@ -58,7 +49,7 @@ class RepositoryClient:
     async def read_blob(self, digest: str, limit: int) -> bytes:
         """A small blob, verified. Raises NotFound, BrokenContent."""
         answer = await self._connection.request(Call("GET", self._blob(digest)), limit)
-        self._hold(digest, sha256(answer.body))
+        hold_digest(self.repository, digest, sha256(answer.body))
         return answer.body
 
     async def download_blob(self, blob: Descriptor, path: Path) -> None:
@@ -66,7 +57,7 @@ class RepositoryClient:
 
         async def attempt() -> None:
             async with self._connection.once(Call("GET", self._blob(blob.digest))) as response:
-                self._hold(blob.digest, await _save(response, path, blob.size))
+                hold_digest(self.repository, blob.digest, await _save(response, path, blob.size))
 
         try:
             await self._connection.retrying(attempt)
@@ -89,6 +80,11 @@ class RepositoryClient:
         if answer.status == 202:
             await self._abandon(answer.headers.get("Location", ""))
         return answer.status == 201
+
+    async def check_write(self) -> None:
+        """Begin an upload and end it. Raises AccessRefused, RepositoryMissing."""
+        answer = await self._connection.request(Call("POST", self._uploads, ok=(202,)))
+        await self._abandon(answer.headers.get("Location", ""))
 
     async def _upload_once(self, source: BlobSource) -> int:
         blob = source.blob
@@ -118,51 +114,20 @@ class RepositoryClient:
     # Manifests and tags
 
     async def read_manifest(self, reference: str) -> Manifest:
-        """A manifest or index, verified. Raises NotFound, RepositoryMissing, BrokenContent."""
-        call = Call("GET", self._manifest(reference), headers=_ACCEPT)
-        answer = await self._connection.request(call, MANIFEST_LIMIT)
-        manifest = Manifest(_media_type(answer.headers, answer.body), answer.body)
-        told = (
-            reference
-            if is_digest(reference)
-            else answer.headers.get("Docker-Content-Digest", manifest.digest)
-        )
-        self._hold(told, manifest.digest)
-        return manifest
+        """See ``Manifests.read``."""
+        return await self._manifests.read(reference)
 
     async def manifest_digest(self, reference: str) -> str | None:
-        """The digest under a tag; None where the tag, or the whole repository, is not there."""
-        call = Call("HEAD", self._manifest(reference), (200, 404), _ACCEPT)
-        answer = await self._connection.request(call)
-        told = answer.headers.get("Docker-Content-Digest", "")
-        if answer.status == 404:
-            return None
-        if is_digest(told):
-            return str(told)
-        try:  # the header is optional in the specification
-            return (await self.read_manifest(reference)).digest
-        except (NotFound, RepositoryMissing):
-            return None
+        """See ``Manifests.digest``."""
+        return await self._manifests.digest(reference)
 
     async def put_manifest(self, reference: str, manifest: Manifest) -> None:
-        """Store a manifest under its digest, or under a tag. Raises TagRefused where the tag is immutable."""
-        headers = {"Content-Type": manifest.media_type}
-        call = Call("PUT", self._manifest(reference), (200, 201), headers, manifest.body)
-        answer = await self._connection.request(call)
-        told = answer.headers.get("Docker-Content-Digest", manifest.digest)
-        self._hold(manifest.digest, told)
+        """See ``Manifests.put``."""
+        await self._manifests.put(reference, manifest)
 
     async def tags(self) -> tuple[str, ...]:
-        """All tags, page by page. Raises RepositoryMissing."""
-        found: list[str] = []
-        target = f"/v2/{self.repository.path}/tags/list"
-        while target:
-            answer = await self._connection.request(Call("GET", target))
-            page = json_object(answer.body, "the list of tags").get("tags") or []
-            found += [tag for tag in page if isinstance(tag, str)]
-            link = _NEXT.search(answer.headers.get("Link", ""))
-            target = link[1] if link and page else ""
-        return tuple(found)
+        """See ``Manifests.tags``."""
+        return await self._manifests.tags()
 
     # Addresses
 
@@ -172,25 +137,6 @@ class RepositoryClient:
 
     def _blob(self, digest: str) -> str:
         return f"/v2/{self.repository.path}/blobs/{digest}"
-
-    def _manifest(self, reference: str) -> str:
-        return f"/v2/{self.repository.path}/manifests/{reference}"
-
-    def _hold(self, wanted: str, got: str) -> None:
-        if wanted != got:
-            raise BrokenContent(
-                f"{self.repository} gives other content than asked for: {short(wanted)} is {short(got)}",
-                hint="its storage, or a proxy on the way, is damaged",
-            )
-
-
-def _media_type(headers: Mapping[str, str], body: bytes) -> str:
-    """What the answer says it is; where it says nothing useful, what the manifest says of itself."""
-    told = headers.get("Content-Type", "").partition(";")[0].strip()
-    if told in (*IMAGE_TYPES, *INDEX_TYPES):
-        return told
-    own = json_object(body, "the manifest").get("mediaType")
-    return own if isinstance(own, str) else OCI_MANIFEST
 
 
 async def _save(response: httpx.Response, path: Path, size: int) -> str:

@@ -53,6 +53,8 @@ class Descriptor:
     digest: str
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    """What kind of artifact a manifest is, where an index or a list of referrers tells."""
 
     @classmethod
     def parse(cls, value: object) -> Descriptor:
@@ -63,12 +65,16 @@ class Descriptor:
             ):
                 if not is_digest(digest):
                     raise BrokenContent(f'"{digest[:80]}" is not a sha256 digest')
-                return cls(media_type, digest, size, text_mapping(rest.get("annotations")))
+                kind = rest.get("artifactType")
+                annotations = text_mapping(rest.get("annotations"))
+                return cls(media_type, digest, size, annotations, kind if isinstance(kind, str) else "")
         raise BrokenContent("a descriptor lacks its media type, digest or size")
 
     def to_json(self) -> dict[str, Any]:
         """As the image specification writes it. (Any: it goes straight into ``json.dumps``.)"""
         plain: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.artifact_type:
+            plain["artifactType"] = self.artifact_type
         return plain | ({"annotations": dict(self.annotations)} if self.annotations else {})
 
 
@@ -88,6 +94,24 @@ class Manifest:
     def descriptor(self) -> Descriptor:
         """What an index would hold of it."""
         return Descriptor(self.media_type, self.digest, len(self.body))
+
+    @property
+    def subject(self) -> Descriptor | None:
+        """The image that this manifest says something about. Raises BrokenContent for a malformed one."""
+        told = json_object(self.body, "a manifest").get("subject")
+        return None if told is None else Descriptor.parse(told)
+
+    def as_referrer(self) -> Descriptor:
+        """The entry of a list of referrers: with artifact type and annotations (distribution-spec v1.1)."""
+        content = json_object(self.body, "a manifest")
+        config = content.get("config")
+        fallback = config.get("mediaType") if isinstance(config, dict) else ""
+        kind = content.get("artifactType") or fallback
+        annotations = text_mapping(content.get("annotations"))
+        own = self.descriptor
+        return Descriptor(
+            own.media_type, own.digest, own.size, annotations, kind if isinstance(kind, str) else ""
+        )
 
     def image(self) -> ImageManifest:
         """The image that it describes. Raises BrokenContent where it is an index or no manifest."""

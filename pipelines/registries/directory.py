@@ -12,6 +12,7 @@ from anyio import to_thread
 from pipelines.registries.blob_source import CHUNK, BlobSource, verified_pieces
 from pipelines.registries.descriptors import Descriptor, Manifest, is_digest
 from pipelines.registries.layout import ImageLayout
+from pipelines.registries.port import UploadSessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,21 @@ class LayoutRegistry:
         return f"{self.name}{'@' if is_digest(wanted) else ':'}{wanted}"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[OpenLayout]:
-        """Nothing has to be opened."""
+    async def open(self, sessions: UploadSessions | None = None) -> AsyncIterator[OpenLayout]:
+        """Nothing has to be opened; a copy that was cut begins anew, for it takes seconds."""
+        del sessions
         yield OpenLayout(self.layout)
+
+    async def repository_exists(self) -> bool:
+        """Whether it is a layout already."""
+        return ImageLayout.is_layout(self.layout.directory)
+
+    async def make_repository(self) -> bool:
+        """Make the layout where there is none."""
+        if ImageLayout.is_layout(self.layout.directory):
+            return False
+        await to_thread.run_sync(ImageLayout.create, self.layout.directory)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,27 @@ class OpenLayout:
             return blob.size
 
         return await to_thread.run_sync(copy)
+
+    async def mount_blob(self, blob: Descriptor, origin: str) -> bool:
+        """See ``OpenRegistry``. A layout is one repository: there is nowhere to take it from."""
+        del blob, origin
+        return False
+
+    async def download_blob(self, blob: Descriptor, path: Path) -> None:
+        """See ``OpenRegistry``."""
+        await to_thread.run_sync(self.layout.copy_blob, blob, path)
+
+    async def attach(self, referrer: Manifest) -> None:
+        """See ``OpenRegistry``. It becomes an entry of ``index.json`` without a name."""
+        await to_thread.run_sync(self.layout.attach, referrer)
+
+    async def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """See ``OpenRegistry``."""
+        return await to_thread.run_sync(self.layout.referrers, digest)
+
+    async def check_write(self) -> None:
+        """See ``OpenRegistry``."""
+        await to_thread.run_sync(self.layout.check_writable)
 
     async def read_blob(self, digest: str, limit: int) -> bytes:
         """See ``OpenRegistry``."""

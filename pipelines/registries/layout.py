@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
+from pipelines.registries.blob_source import CHUNK, verified_pieces
 from pipelines.registries.descriptors import (
     INDEX_TYPES,
     MANIFEST_LIMIT,
@@ -29,7 +30,7 @@ from pipelines.registries.descriptors import (
     sha256,
     short,
 )
-from pipelines.registries.errors import BrokenContent, NotFound
+from pipelines.registries.errors import AccessRefused, BrokenContent, NotFound
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 TEMPORARY: Final = ".part-"
@@ -104,6 +105,21 @@ class ImageLayout:
             )
         return body
 
+    def copy_blob(self, blob: Descriptor, path: Path) -> None:
+        """Copy a blob into the new file ``path``, verified; nothing is left there on failure."""
+        own = self.path(blob.digest)
+        try:
+            source = own.open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"{self.directory} has no blob {short(blob.digest)}") from None
+        with source, path.open("xb") as target:
+            try:
+                for piece in verified_pieces(blob, own, iter(lambda: source.read(CHUNK), b"")):
+                    target.write(piece)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+
     # Manifests and tags
 
     def tags(self) -> dict[str, Descriptor]:
@@ -130,9 +146,48 @@ class ImageLayout:
         entry = replace(manifest.descriptor, annotations={REF_NAME: tag})
         with self._locked():
             others = [blob for blob in self._index() if blob.annotations.get(REF_NAME) != tag]
-            entries: list[dict[str, Any]] = [blob.to_json() for blob in (*others, entry)]
-            index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-            self._replace(self._index_file, json.dumps(index, indent=2).encode() + b"\n")
+            self._write_index(*others, entry)
+
+    # Referrers
+
+    def attach(self, referrer: Manifest) -> None:
+        """Store a manifest that has a subject; ``index.json`` lists it without a name."""
+        self.write_blob(referrer.body)
+        entry = referrer.as_referrer()
+        own = {key: text for key, text in entry.annotations.items() if key != REF_NAME}
+        with self._locked():
+            entries = self._index()
+            if not any(known.digest == entry.digest for known in entries):
+                self._write_index(*entries, replace(entry, annotations=own))
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """The manifests listed here whose subject is ``digest``."""
+        found: dict[str, Descriptor] = {}
+        for entry in self._index():
+            try:
+                manifest = Manifest(entry.media_type, self.read_blob(entry.digest, MANIFEST_LIMIT))
+                subject = manifest.subject
+            except (NotFound, BrokenContent):  # an entry of somebody else's tool: not ours to judge
+                continue
+            if subject is not None and subject.digest == digest:
+                found[entry.digest] = manifest.as_referrer()
+        return tuple(found.values())
+
+    def check_writable(self) -> None:
+        """Hold that files can be made here. Raises AccessRefused."""
+        try:
+            with tempfile.TemporaryFile(prefix=TEMPORARY, dir=self.directory):
+                pass
+        except OSError as err:
+            raise AccessRefused(
+                f"{self.directory} can't be written to: {err.strerror}",
+                hint="correct its owner or its rights",
+            ) from err
+
+    def _write_index(self, *entries: Descriptor) -> None:
+        listed: list[dict[str, Any]] = [entry.to_json() for entry in entries]
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+        self._replace(self._index_file, json.dumps(index, indent=2).encode() + b"\n")
 
     def _index(self) -> tuple[Descriptor, ...]:
         try:

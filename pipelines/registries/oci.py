@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.registries.auth import Authenticator
+from pipelines.registries.blob_source import BlobSource
 from pipelines.registries.client import RepositoryClient
 from pipelines.registries.credentials import LoginSource
 from pipelines.registries.descriptors import Descriptor, Manifest, is_digest, short
 from pipelines.registries.errors import BrokenContent, RepositoryMissing
 from pipelines.registries.http import Connection, Retries, new_http_client
+from pipelines.registries.port import UploadSessions
 from pipelines.registries.reference import Repository
+from pipelines.registries.referrers import Referrers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,21 @@ class OciRegistry:
         return f"{self.repository}{'@' if is_digest(wanted) else ':'}{wanted}"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[OpenRepository]:
+    async def open(self, sessions: UploadSessions | None = None) -> AsyncIterator[OpenRepository]:
         """A client for one push or trace; its connections end with the block."""
         actions = "pull" if self.read_only else "pull,push"
         authenticator = Authenticator(self.repository, self.login, actions)
         async with new_http_client(self.repository) as http:
             connection = Connection(http, self.repository, authenticator, self.retries)
-            yield OpenRepository(RepositoryClient(connection))
+            yield OpenRepository(RepositoryClient(connection), Referrers(connection))
+
+    async def repository_exists(self) -> bool | None:
+        """Only a push can tell: most registries make a repository by the first one."""
+        return None
+
+    async def make_repository(self) -> bool:
+        """The distribution API has no way to; the first push does it, where the registry lets it."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,7 @@ class OpenRepository:
     """The port over the client."""
 
     client: RepositoryClient
+    attached: Referrers
 
     async def has_blob(self, blob: Descriptor) -> bool:
         """See ``OpenRegistry``."""
@@ -80,6 +92,18 @@ class OpenRepository:
     async def download_blob(self, blob: Descriptor, path: Path) -> None:
         """See ``OpenRegistry``."""
         await self.client.download_blob(blob, path)
+
+    async def attach(self, referrer: Manifest) -> None:
+        """See ``OpenRegistry``."""
+        await self.attached.attach(referrer)
+
+    async def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """See ``OpenRegistry``."""
+        return await self.attached.of(digest)
+
+    async def check_write(self) -> None:
+        """See ``OpenRegistry``."""
+        await self.client.check_write()
 
     async def put_manifest(self, manifest: Manifest) -> None:
         """See ``OpenRegistry``."""

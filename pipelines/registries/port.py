@@ -38,7 +38,7 @@ class OpenRegistry(Protocol):
         ...
 
     async def mount_blob(self, blob: Descriptor, origin: str) -> bool:
-        """Take the blob over from the repository ``origin`` (a path) of the same registry; False: it can't."""
+        """Take the blob over from the repository ``origin`` (a path) of this registry; False: it can't."""
         ...
 
     async def read_blob(self, digest: str, limit: int) -> bytes:
