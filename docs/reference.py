@@ -20,6 +20,7 @@ def page(schema: Schema, text: str) -> str:
 
 def reference(schema: Schema) -> str:
     """Every key of ``modelport.yaml``: a table for each section, in the order of the file."""
+    schema = _with_enums_in_place(schema, schema["$defs"])
     parts = ["\n## Top level\n\n", _table(schema)]
     for path, section in _sections(schema):
         parts += [f"\n## `{path}`\n\n{_inline(section.get('description', ''))}\n\n", _table(section)]
@@ -46,6 +47,18 @@ def _sections(schema: Schema) -> list[tuple[str, Schema]]:
         else:
             visit(f"{key}[]" if part.get("type") == "array" else key, part)
     return found
+
+
+def _with_enums_in_place(part: Any, definitions: Schema) -> Any:
+    """A list of words is no section of its own: it stands where it is used."""
+    if isinstance(part, list):
+        return [_with_enums_in_place(one, definitions) for one in part]
+    if not isinstance(part, dict):
+        return part
+    told = definitions.get(str(part.get("$ref", "")).rpartition("/")[2], {})
+    if "enum" in told:
+        return {"enum": told["enum"], **{key: value for key, value in part.items() if key != "$ref"}}
+    return {key: _with_enums_in_place(value, definitions) for key, value in part.items()}
 
 
 def _referred(part: Any) -> list[str]:

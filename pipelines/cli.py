@@ -1,160 +1,22 @@
-"""The command line: parses, prints, and turns the one tree of errors into exit codes. Nothing else does."""
+"""The border of the command line: the one tree of errors becomes exit codes here. Nothing else does so."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from collections.abc import Sequence
+from typing import NoReturn
 
-import anyio
 import typer
 
+from pipelines.commands import app
 from pipelines.console import Console
-from pipelines.engines import Engine
-from pipelines.errors import Interrupted, PipelineError
-
-T = TypeVar("T")
+from pipelines.errors import PipelineError
+from pipelines.interrupts import innermost, interrupted
 
 OWN_OPTIONS = ("--help", "--version")
 """Without a command, and with none of these, it is a run."""
-
-app = typer.Typer(
-    name="modelport",
-    help="Take a model from its commit to the production registries.",
-    no_args_is_help=False,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-Where = Annotated[
-    Path, typer.Argument(help="A model's directory or its modelport.yaml, or a repository of models.")
-]
-EngineOption = Annotated[
-    Engine,
-    typer.Option(
-        "--engine", envvar="MODELPORT_ENGINE", help="auto: an open session, Dagger's, else the embedded one."
-    ),
-]
-RegistryOption = Annotated[
-    str,
-    typer.Option(
-        "--registry",
-        envvar="MODELPORT_REGISTRY",
-        help="Registries to push to, with commas; instead of modelport.yaml's.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", envvar="MODELPORT_DEBUG", help="Show the traceback and the engine's log.")
-]
-
-
-def _version(asked: bool) -> None:  # Typer calls it so
-    if asked:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        print(f"modelport {version('modelport')}")  # noqa: T201
-        raise typer.Exit
-
-
-@app.callback()
-def _program(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def run(  # noqa: PLR0913, PLR0917  # each parameter is an option of the command line
-    where: Where = Path(),
-    engine: EngineOption = Engine.AUTO,
-    registry: RegistryOption = "",
-    push: Annotated[
-        bool | None,
-        typer.Option(
-            "--push/--no-push",
-            help="Push (an error where the commit may not be released), or stop after the gates.",
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Build, check, scan, inventory, tag and push: one model, or every model of a repository."""
-    from pipelines import run as runs  # noqa: PLC0415  # only what a command needs is imported
-    from pipelines.plan import Push  # noqa: PLC0415
-
-    environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
-    wish = {None: Push.AUTO, True: Push.ALWAYS, False: Push.NEVER}[push]
-    outcomes = await_(runs.run, runs.Options(where, engine, wish, debug), environ)
-    from pipelines.closing import close  # noqa: PLC0415
-
-    raise typer.Exit(close(outcomes, as_json=as_json, environ=environ))
-
-
-@app.command()
-def plan(
-    where: Where = Path(),
-    registry: RegistryOption = "",
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Show what a run would do: source, tags, registries, what is held back and why. Nothing is built."""
-    from pipelines.plan import plans, told  # noqa: PLC0415
-
-    environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
-    made = await_(plans, where, environ)
-    print(json.dumps([one.to_json() for one in made], indent=2) if as_json else "\n\n".join(map(told, made)))  # noqa: T201
-
-
-@app.command()
-def trace(
-    reference: Annotated[
-        str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @sha256:DIGEST, or oci:DIRECTORY:TAG.")
-    ],
-    repository: Annotated[
-        Path, typer.Option("--repository", help="The git repository to check the commit against.")
-    ] = Path(),
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Follow an image from its tag to its digest to its commit, each hop verified against the git history."""
-    from pipelines.trace import trace as follow  # noqa: PLC0415
-
-    found = await_(follow, reference, repository)
-    print(json.dumps(found.to_json(), indent=2) if as_json else found.text())  # noqa: T201
-    found.verify()
-
-
-@app.command()
-def doctor() -> None:
-    """Show what this machine can run: tools, engines, isolation, and what is missing."""
-    from pipelines.doctor import doctor as examine  # noqa: PLC0415
-
-    print(await_(examine, dict(os.environ)))  # noqa: T201
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of modelport.yaml, for editors."""
-    from pipelines.schema import schema as made  # noqa: PLC0415
-
-    print(json.dumps(made(), indent=2))  # noqa: T201
-
-
-@app.command()
-def init(directory: Annotated[Path, typer.Argument(help="The model's directory.")] = Path()) -> None:
-    """Write modelport.yaml, ci/main.py and the CI files for a model; existing files are left as they are."""
-    from pipelines.init import init as write  # noqa: PLC0415
-
-    print(write(directory))  # noqa: T201
 
 
 def entry() -> NoReturn:
@@ -163,38 +25,6 @@ def entry() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def await_(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Run ``work`` to its end on asyncio. Raises Interrupted on Ctrl-C: Typer would swallow it."""
-    try:
-        return anyio.run(until_stopped, work, *arguments)
-    except BaseException as err:
-        if isinstance(innermost(err), KeyboardInterrupt):
-            raise _interrupted() from err
-        raise
-
-
-async def until_stopped(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Await ``work``; SIGTERM, by which CI systems stop a job, ends it as Ctrl-C does.
-
-    SIGINT can't be relied on for that: a job that a shell started in the background ignores it.
-    """
-    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as tasks:
-
-            async def stop() -> None:
-                async for _ in signals:
-                    raise _interrupted()
-
-            tasks.start_soon(stop)
-            result = await work(*arguments)
-            tasks.cancel_scope.cancel()
-    return result
-
-
-def _interrupted() -> Interrupted:
-    return Interrupted("interrupted", hint="nothing was tagged; run again: what is built is kept")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,7 +45,7 @@ def shown(err: BaseException, *, debug: bool) -> int:
     if debug and not isinstance(err, SystemExit):
         traceback.print_exception(err)
     if isinstance(err, KeyboardInterrupt):
-        err = _interrupted()
+        err = interrupted()
     if isinstance(err, PipelineError):
         Console().error(err)
         return err.exit_code
@@ -231,13 +61,3 @@ def shown(err: BaseException, *, debug: bool) -> int:
     )
     Console().error(unknown)
     return unknown.exit_code
-
-
-def innermost(err: BaseException) -> BaseException:
-    """The error inside groups of one; of several, Ctrl-C first, then the first of ours."""
-    while isinstance(err, BaseExceptionGroup):
-        inner = [innermost(one) for one in err.exceptions]
-        interrupts = [one for one in inner if isinstance(one, KeyboardInterrupt)]
-        ours = [one for one in inner if isinstance(one, PipelineError)]
-        err = (interrupts or ours or inner)[0]
-    return err

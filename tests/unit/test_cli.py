@@ -13,10 +13,20 @@ import anyio
 import pytest
 import typer
 
-from pipelines import cli, errors
+from pipelines import cli, errors, interrupts
+from pipelines.commands import app
 from pipelines.console import Console
 from pipelines.errors import CheckFailed, Interrupted, PipelineError, Place
 from pipelines.record import Stage
+
+
+def leaves(group: object, above: str = "") -> list[tuple[str, typer.main.TyperCommand]]:
+    """Every command with its whole name, those of groups too."""
+    found = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]  # click's group
+        inner = hasattr(command, "commands")
+        found += leaves(command, f"{above}{name} ") if inner else [(above + name, command)]
+    return found
 
 
 def every_error(kind: type[PipelineError] = PipelineError) -> list[type[PipelineError]]:
@@ -76,10 +86,10 @@ def test_a_ci_systems_stop_is_an_interrupt_even_where_ctrl_c_is_ignored() -> Non
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.raises(BaseExceptionGroup) as caught:
-            cli.await_(work)
+            interrupts.await_(work)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert isinstance(cli.innermost(caught.value), Interrupted)
+    assert isinstance(interrupts.innermost(caught.value), Interrupted)
 
 
 def test_bad_usage_is_2() -> None:
@@ -132,8 +142,8 @@ def test_ci_main_is_the_same_program() -> None:
 
 
 def test_every_command_has_a_line_of_help() -> None:
-    group = typer.main.get_command(cli.app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]  # click's group
+    group = typer.main.get_command(app)
+    for name, command in leaves(group):
         assert command.help, name
         for parameter in command.params:
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"
