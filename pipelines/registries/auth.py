@@ -61,7 +61,7 @@ class Authenticator:
     async def _minted(self, http: httpx.AsyncClient, challenge: Challenge) -> str:
         login = await self._login()
         if challenge.scheme == "bearer":
-            return f"Bearer {await self._token(http, challenge, login)}"
+            return f"Bearer {await self._believed_token(http, challenge, login)}"
         if challenge.scheme == "basic" and login is not None:
             return login.basic
         if login is None:
@@ -71,6 +71,21 @@ class Authenticator:
         raise AccessRefused(
             f"{self._repository.host} asks for an unknown kind of login ({challenge.scheme[:20]!r})"
         )
+
+    async def _believed_token(
+        self, http: httpx.AsyncClient, challenge: Challenge, login: Login | None
+    ) -> str:
+        """A token; where this login is refused, one for what the source says when it is asked again.
+
+        A cloud's login is itself a token that ends, and may have been kept from an earlier connection.
+        """
+        try:
+            return await self._token(http, challenge, login)
+        except AccessRefused:
+            again = await self._login()
+            if again is None or again == login:
+                raise
+            return await self._token(http, challenge, again)
 
     async def _token(self, http: httpx.AsyncClient, challenge: Challenge, login: Login | None) -> str:
         realm = self._realm(challenge)

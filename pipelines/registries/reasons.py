@@ -24,6 +24,9 @@ from pipelines.registries.reference import Repository
 
 _TRUST_HINT = "set SSL_CERT_FILE to a bundle that holds your own authority's certificate"
 
+_LOCKED = "REGISTRY_DISALLOWED_OPERATION"
+"""How Azure Container Registry answers, with 405, where a tag or a repository is locked."""
+
 
 def connection_error(host: str, err: httpx.HTTPError) -> Unreachable:  # noqa: PLR0911  a table
     """What a failed connection means for the user."""
@@ -87,6 +90,13 @@ def refusal(repository: Repository, method: str, status: int, body: bytes) -> Re
             return NotFound(f"{repository} does not have it{why}")
         case 429:
             return Busy(f"{host} asks to slow down, for longer than is waited{why}", hint="run again later")
+        case 405 if code == _LOCKED and method == "PUT":
+            return TagRefused(f"{host} holds this tag fast{why}", hint="release under another tag")
+        case 405 if code == _LOCKED:
+            return AccessRefused(
+                f"{host} has locked {repository.path} against this{why}",
+                hint="`az acr repository update --write-enabled true` unlocks it, if that is meant",
+            )
         case _ if method == "PUT" and ("immutable" in said.lower() or code == "TAG_INVALID"):
             return TagRefused(f"{host} does not move this tag{why}", hint="release under another tag")
     hint = "run again later; only what is missing is sent" if status >= 500 else "its log may tell more"
