@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from subprocess import CompletedProcess
+from typing import Final, Protocol
 
 import anyio
 
@@ -31,6 +32,18 @@ class Commit:
     """Of the whole clone: those that contain it."""
 
 
+class History(Protocol):
+    """What tells the order of commits. None: it can't be told from here."""
+
+    async def is_ancestor(self, older: str, newer: str) -> bool | None:
+        """Whether ``newer`` holds the commit ``older`` (a commit holds itself)."""
+        ...
+
+    async def distance(self, older: str, newer: str) -> int | None:
+        """How many commits ``newer`` has that ``older`` has not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class GitHistory:
     """A clone. ``directory`` may be anywhere inside; where it is no clone, ``exists`` says so."""
@@ -45,6 +58,24 @@ class GitHistory:
     async def is_shallow(self) -> bool:
         """Whether older commits may be missing."""
         return (await self._ask("rev-parse", "--is-shallow-repository")).strip() == "true"
+
+    async def is_ancestor(self, older: str, newer: str) -> bool | None:
+        """See ``History``. None where the clone lacks one of them, or the history between them (shallow)."""
+        if not _COMMIT.fullmatch(older) or not _COMMIT.fullmatch(newer):
+            return None
+        done = await self._run("merge-base", "--is-ancestor", older, newer)
+        if done is None or done.returncode not in (0, 1):
+            return None
+        if done.returncode == 0:
+            return True
+        return None if await self.is_shallow() else False
+
+    async def distance(self, older: str, newer: str) -> int | None:
+        """See ``History``."""
+        if not _COMMIT.fullmatch(older) or not _COMMIT.fullmatch(newer):
+            return None
+        told = (await self._ask("rev-list", "--count", f"{older}..{newer}")).strip()
+        return int(told) if told else None
 
     async def remotes(self) -> tuple[str, ...]:
         """The addresses of all remotes as people open them, without credentials."""
@@ -89,6 +120,11 @@ class GitHistory:
 
     async def _ask(self, *arguments: str) -> str:
         """What git prints; nothing where it has no answer."""
+        done = await self._run(*arguments)
+        return done.stdout.decode("utf-8", "replace") if done and done.returncode == 0 else ""
+
+    async def _run(self, *arguments: str) -> CompletedProcess[bytes] | None:
+        """What git did; None where there is no git, or it did not end in time."""
         kept = {name: value for name, value in self.environ.items() if not name.startswith("GIT_")}
         environ = {
             "PATH": os.defpath,
@@ -100,7 +136,6 @@ class GitHistory:
         command = ["git", "-C", str(self.directory), "-c", "core.fsmonitor=false", *arguments]
         try:
             with anyio.fail_after(_TIMEOUT_S):
-                done = await anyio.run_process(command, env=environ, check=False)
+                return await anyio.run_process(command, env=environ, check=False)
         except (FileNotFoundError, TimeoutError):
-            return ""
-        return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+            return None
