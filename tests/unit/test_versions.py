@@ -60,7 +60,7 @@ def order_of(text: str) -> Order:
     [
         # SemVer 2.0.0, item 11
         "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 1.0.0",
-        "1.0.0-1 1.0.0-2 1.0.0-10 1.0.0-A 1.0.0-a 1.0.0-a-b 1.0.0-a.b 1.0.0",
+        "1.0.0-1 1.0.0-2 1.0.0-10 1.0.0-A 1.0.0-a 1.0.0-a.b 1.0.0-a-b 1.0.0",
         "1.2.0-rc.2 1.2.0-rc.10 1.2.0",
         # PEP 440, "Summary of permitted suffixes and relative ordering"
         "1.0.dev4 1.0a1.dev2 1.0a1 1.0a2 1.0b1.dev34 1.0b1 1.0rc2 1.0rc10 1.0 1.0.post1.dev1 1.0.post1 1.1",
