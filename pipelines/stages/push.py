@@ -1,201 +1,190 @@
-"""Push: to every registry at once, in the order that keeps a tag from naming anything unfinished.
+"""Push: to every registry at once, in two phases, so that no tag ever names anything unfinished.
 
-In each registry: blobs and manifest by digest, read back, [attestations], release tags, moving tags last.
+Every registry gets blobs, manifest by digest and referrers, and all of it is read back. Only when enough
+registries hold the release does any of them name it: release tags everywhere, moving tags last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 
 from pipelines.errors import PipelineError
+from pipelines.image_difference import Differences
 from pipelines.receipt import Delivery, NothingPushed, PushedInPart, Receipt
-from pipelines.registries.blob_source import BlobSource
-from pipelines.registries.descriptors import Descriptor, Manifest, short
-from pipelines.registries.errors import BrokenContent, NotFound, RegistryError, RepositoryMissing, TagRefused
-from pipelines.registries.port import OpenRegistry, Registry
-from pipelines.stages.moving_tags import reason_to_stay
+from pipelines.registries.descriptors import Manifest
+from pipelines.registries.errors import TagRefused
+from pipelines.registries.port import Registry
+from pipelines.stages.delivery import Cargo, Delivering, Progress
+from pipelines.stages.naming import Naming
 
 if TYPE_CHECKING:
     from pipelines.release_image import ReleaseImage
     from pipelines.stages.tag import Names
 
-PARALLEL_BLOBS: Final = 4
 
-
-async def push(release: ReleaseImage, names: Names, targets: Sequence[Registry]) -> Receipt:
+async def push(
+    release: ReleaseImage,
+    names: Names,
+    targets: Sequence[Registry],
+    *,
+    referrers: Sequence[Manifest] = (),
+    enough: int | None = None,
+) -> Receipt:
     """Bring ``release`` to every target and name it there; what is there already is not sent.
 
-    One registry's failure doesn't stop another. Cancelled, it leaves no tag on anything unfinished.
+    A release tag that names another image in any registry stops the push before a byte is sent. Otherwise one
+    registry's failure doesn't stop another, and names are set where the content is whole, as soon as
+    ``enough`` registries (None: all) hold it. Cancelled, it leaves no tag on anything unfinished.
 
     Raises:
-        PushFailed: no registry holds the release (NothingPushed).
-        PartialPush: some do (PushedInPart). Both carry the receipt.
+        PushFailed: nothing was named (NothingPushed).
+        PartialPush: fewer than ``enough`` registries name the release, but some do (PushedInPart).
+            Both carry the receipt.
     """
-    found: dict[int, Delivery] = {}
-
-    async def one(place: int, target: Registry) -> None:
-        found[place] = await deliver(release, names, target)
-
-    async with anyio.create_task_group() as tasks:
-        for place, target in enumerate(targets):
-            tasks.start_soon(one, place, target)
-    receipt = Receipt(release.digest, tuple(found[place] for place in range(len(targets))))
-    if receipt.failed:
-        raise PushedInPart(receipt) if receipt.delivered else NothingPushed(receipt)
-    return receipt
+    fan_out = FanOut(Cargo.of(release, referrers), names, tuple(targets), enough)
+    receipt = await fan_out.run()
+    if len(receipt.delivered) >= receipt.asked and not receipt.conflicts:
+        return receipt
+    raise PushedInPart(receipt) if receipt.is_named else NothingPushed(receipt)
 
 
-async def deliver(release: ReleaseImage, names: Names, target: Registry) -> Delivery:
-    """The push to one registry; its failure is part of the delivery."""
-    began = monotonic()
-    progress = _Progress()
-    error: PipelineError | None = None
-    try:
-        async with target.open() as registry:
-            await _Push(release, names, target, registry, progress).run()
-    except PipelineError as err:
-        error = err
-    return Delivery(
-        repository=target.name,
-        digest=release.digest,
-        tags=tuple(progress.tags),
-        uploaded=progress.uploaded,
-        total=release.size,
-        seconds=monotonic() - began,
-        error=error,
-        kept=progress.kept,
-        is_directory=target.is_directory,
-    )
+class _Stopped(Exception):
+    """The push ends here for every registry that came so far; why is another registry's error."""
+
+
+class Meeting:
+    """Where the deliveries wait for each other; the last to come decides for all whether they go on."""
+
+    def __init__(self, places: int, decide: Callable[[frozenset[int]], None]) -> None:
+        self._places = places
+        self._decide = decide
+        self._here: set[int] = set()
+        self._gone: set[int] = set()
+        self._over = anyio.Event()
+        self._verdict: Exception | None = None
+
+    async def meet(self, place: int) -> None:
+        """Wait until every other delivery is here or gone. Raises what ``decide`` raised."""
+        self._here.add(place)
+        self._see()
+        await self._over.wait()
+        if self._verdict is not None:
+            raise self._verdict
+
+    def leave(self, place: int) -> None:
+        """This delivery does not come; nothing changes where it was here already."""
+        if place not in self._here:
+            self._gone.add(place)
+            self._see()
+
+    def _see(self) -> None:
+        if len(self._here) + len(self._gone) < self._places or self._over.is_set():
+            return
+        try:
+            self._decide(frozenset(self._here))
+        except (PipelineError, _Stopped) as err:
+            self._verdict = err
+        self._over.set()
 
 
 @dataclass(slots=True)
-class _Progress:
-    """What was done so far; it is told when the push fails, too."""
+class FanOut:
+    """One push under way: its deliveries and where they meet."""
 
-    uploaded: int = 0
-    tags: list[str] = field(default_factory=list)
-    kept: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Push:
-    """One release on its way to one open registry."""
-
-    release: ReleaseImage
+    cargo: Cargo
     names: Names
-    target: Registry
-    registry: OpenRegistry
-    progress: _Progress
+    targets: tuple[Registry, ...]
+    enough: int | None = None
+    differences: Differences = field(default_factory=Differences)
+    errors: dict[int, PipelineError] = field(default_factory=dict)
+    found: dict[int, Delivery] = field(default_factory=dict)
+    meetings: tuple[Meeting, Meeting, Meeting] = field(init=False)
 
-    async def run(self) -> None:
-        """Everything, in order."""
-        for tag in self.names.version_tags:  # a conflict is found before anything is sent
-            await self._is_free_or_ours(tag)
-        await self._bring()
-        for tag in self.names.version_tags:
-            if not await self._is_free_or_ours(tag):
-                await self.registry.tag(tag, self.manifest)
-            self.progress.tags.append(tag)
-        for tag in self.names.moving_tags:
-            await self._move(tag)
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.release.manifest
-
-    async def _bring(self) -> None:
-        """Blobs, then the manifest by digest, then read it all back. What is there was read just now."""
-        blobs = self.release.image.blobs
-        known = await self._manifest_is_there()
-        missing = await self._missing(blobs)
-        if known and not missing:
-            return
-        await _each(missing, self._send)
-        await self.registry.put_manifest(self.manifest)
-        self.progress.uploaded += len(self.manifest.body)
-        if not await self._manifest_is_there():
-            raise BrokenContent(
-                f"{self.target.name} took the manifest {short(self.release.digest)} and does not have it",
-                hint="run again; if it stays so, the registry's storage is at fault",
-            )
-        if lost := await self._missing(blobs):
-            raise BrokenContent(
-                f"{self.target.name} took the blob {short(lost[0].digest)} and does not have it",
-                hint="run again; if it stays so, the registry's storage is at fault",
-            )
-
-    async def _manifest_is_there(self) -> bool:
-        """Whether it reads back by digest, byte for byte."""
-        try:
-            found = await self.registry.read_manifest(self.release.digest)
-        except (NotFound, RepositoryMissing):
-            return False
-        if found.body != self.manifest.body:
-            raise BrokenContent(
-                f"{self.target.name} gives another manifest for {short(self.release.digest)}",
-                hint="its storage, or a proxy on the way, is damaged; nothing was tagged",
-            )
-        return True
-
-    async def _missing(self, blobs: Iterable[Descriptor]) -> list[Descriptor]:
-        missing: list[Descriptor] = []
-
-        async def look(blob: Descriptor) -> None:
-            if not await self.registry.has_blob(blob):
-                missing.append(blob)
-
-        await _each(blobs, look)
-        return missing
-
-    async def _send(self, blob: Descriptor) -> None:
-        path = self.release.layout.path(blob.digest)
-        sent = await self.registry.put_blob(BlobSource(blob, path))
-        self.progress.uploaded += sent  # not in one expression with the await: others add to it meanwhile
-
-    async def _is_free_or_ours(self, tag: str) -> bool:
-        """True: the immutable ``tag`` names our digest already. False: it is free. Raises TagRefused."""
-        held = await self.registry.tag_digest(tag)
-        if held in (None, self.release.digest):
-            return held is not None
-        raise TagRefused(
-            f"{self.target.reference(tag)} is {short(str(held))} already, "
-            f"and this build is {short(self.release.digest)}",
-            hint="a release tag never moves: commit and release under a new one, or find out with "
-            f"`modelport trace {self.target.reference(tag)}` what it names",
+    def __post_init__(self) -> None:
+        count = len(self.targets)
+        self.meetings = (
+            Meeting(count, self._all_looked),
+            Meeting(count, self._all_brought),
+            Meeting(count, self._all_tagged),
         )
 
-    async def _move(self, tag: str) -> None:
-        held = await self.registry.tag_digest(tag)
-        if held != self.release.digest:
-            reason = await reason_to_stay(tag, self.release, self.names, self.registry) if held else ""
-            if reason:
-                self.progress.kept[tag] = reason
-                return
-            await self.registry.tag(tag, self.manifest)
-        self.progress.tags.append(tag)
+    @property
+    def asked(self) -> int:
+        """How many registries have to hold the release."""
+        count = len(self.targets)
+        return count if self.enough is None else min(self.enough, count)
 
+    async def run(self) -> Receipt:
+        """Every delivery, to its end or its failure."""
+        async with anyio.create_task_group() as tasks:
+            for place, target in enumerate(self.targets):
+                tasks.start_soon(self._deliver, place, target)
+        deliveries = tuple(self.found[place] for place in range(len(self.targets)))
+        return Receipt(self.cargo.release.digest, deliveries, self.enough)
 
-async def _each(items: Iterable[Descriptor], work: Callable[[Descriptor], Awaitable[None]]) -> None:
-    """``work`` on every item, some at once; the first failure ends the others and is raised."""
-    limiter = anyio.CapacityLimiter(PARALLEL_BLOBS)
-    failures: list[RegistryError] = []
+    async def _deliver(self, place: int, target: Registry) -> None:
+        """The push to one registry; its failure is part of the delivery."""
+        began, progress = monotonic(), Progress()
+        try:
+            await self._steps(place, target, progress)
+        except _Stopped:
+            pass
+        except PipelineError as err:
+            self.errors[place] = err
+        self.found[place] = self._delivery(place, target, progress, monotonic() - began)
+        for meeting in self.meetings:
+            meeting.leave(place)
 
-    async with anyio.create_task_group() as tasks:
+    async def _steps(self, place: int, target: Registry, progress: Progress) -> None:
+        looked, brought, tagged = self.meetings
+        async with target.open() as registry:
+            naming = Naming(self.cargo.release, self.names, target, registry, progress, self.differences)
+            await naming.look()
+            await looked.meet(place)
+            await Delivering(self.cargo, target, registry, progress).bring()
+            try:
+                await brought.meet(place)
+                await naming.set_release_tags()
+                await tagged.meet(place)
+            except _Stopped:
+                if naming.is_released or progress.is_tagged:
+                    naming.keep_moving_tags(f"fewer than {self.asked} registries have the release")
+                raise
+            await naming.move_tags()
 
-        async def one(item: Descriptor) -> None:
-            async with limiter:
-                try:
-                    await work(item)
-                except RegistryError as err:
-                    failures.append(err)
-                    tasks.cancel_scope.cancel()
+    def _all_looked(self, here: frozenset[int]) -> None:
+        """A release tag means one image everywhere: a conflict in one registry stops all of them."""
+        del here
+        if any(isinstance(error, TagRefused) for error in self.errors.values()):
+            raise _Stopped
 
-        for item in items:
-            tasks.start_soon(one, item)
-    if failures:
-        raise failures[0]
+    def _all_brought(self, here: frozenset[int]) -> None:
+        if len(here) < self.asked:
+            raise _Stopped
+
+    def _all_tagged(self, here: frozenset[int]) -> None:
+        if len(here) < self.asked:
+            raise _Stopped
+
+    def _delivery(self, place: int, target: Registry, progress: Progress, seconds: float) -> Delivery:
+        return Delivery(
+            repository=target.name,
+            digest=self.cargo.release.digest,
+            tags=tuple(progress.tags),
+            uploaded=progress.uploaded,
+            total=self.cargo.size,
+            seconds=seconds,
+            error=self.errors.get(place),
+            kept=progress.kept,
+            is_directory=target.is_directory,
+            already=tuple(progress.already),
+            mounted=progress.mounted,
+            resumed=progress.resumed,
+            is_held=progress.is_held,
+            is_named=progress.is_named,
+        )

@@ -57,7 +57,7 @@ async def test_what_is_there_is_not_sent_again(fake: FakeRegistry, tmp_path: Pat
     assert fake.order() == []
     assert fake.asked("POST") == []
     assert receipt.deliveries[0].state is State.UNCHANGED
-    assert receipt.summary() == "0 of 0.1 MB uploaded to 1 of 1 registry"
+    assert receipt.summary() == "0 of 0.1 MB uploaded to 1 of 1 registry · already released"
 
 
 async def test_only_the_changed_layer_travels(fake: FakeRegistry, tmp_path: Path) -> None:
@@ -152,19 +152,70 @@ async def test_a_fault_that_stays_is_told_and_nothing_is_named(
     assert (fake.tags, fake.manifests) == ({}, {})
 
 
-async def test_one_registry_does_not_hide_another(fake: FakeRegistry, tmp_path: Path) -> None:
-    wanted = names()
+async def test_one_registry_that_fails_keeps_the_others_from_naming(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    wanted = names(moving=("latest",))
     async with FakeRegistry(creates_repositories=False).running() as other:
-        with pytest.raises(PartialPush) as caught:
+        with pytest.raises(NothingPushed) as caught:
             await push(release_image(tmp_path, wanted), wanted, [target(other.host), target(fake.host)])
+    assert caught.value.exit_code == 6
+    assert f"{other.host} has no repository models/langid" in str(caught.value)
+    assert "1 of 2 registries holds the image, so nothing was named" in str(caught.value)
+    failed, fine = caught.value.receipt.deliveries
+    assert (failed.state, fine.state) == (State.FAILED, State.HELD)
+    assert "create it" in caught.value.hint
+    assert fake.tags == {}
+    assert len(fake.manifests) == 1  # a rerun only has to name it
+
+
+async def test_enough_registries_are_enough_and_the_failure_is_told(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    wanted = names(moving=("latest",))
+    async with FakeRegistry(creates_repositories=False).running() as other:
+        targets = [target(other.host), target(fake.host)]
+        receipt = await push(release_image(tmp_path, wanted), wanted, targets, enough=1)
+    assert [one.state for one in receipt.deliveries] == [State.FAILED, State.PUSHED]
+    assert receipt.summary().startswith(
+        "0.1 of 0.1 MB uploaded to 1 of 2 registries, at least 1 asked · "
+        f"{other.host}/models/langid failed: {other.host} has no repository models/langid"
+    )
+    assert set(fake.tags) == set(wanted.tags)
+
+
+async def test_names_that_only_some_registries_took_are_told(fake: FakeRegistry, tmp_path: Path) -> None:
+    wanted = names(moving=("latest",))
+    release = release_image(tmp_path, wanted)
+    async with FakeRegistry().running() as other:
+        other.fault("PUT", f"/manifests/{wanted.version_tags[0]}", error(403, "DENIED"), times=99)
+        with pytest.raises(PartialPush) as caught:
+            await push(release, wanted, [target(other.host), target(fake.host)])
+        assert other.tags == {}
     assert isinstance(caught.value, PushedInPart)
     assert caught.value.exit_code == 7
     assert "pushed to 1 of 2 registries" in str(caught.value)
-    assert f"{other.host} has no repository models/langid" in str(caught.value)
-    failed, fine = caught.value.receipt.deliveries
-    assert (failed.state, fine.state) == (State.FAILED, State.PUSHED)
-    assert "create it" in caught.value.hint
-    assert wanted.version_tags[0] in fake.tags
+    assert fake.tags == {wanted.version_tags[0]: release.digest}  # a moving tag waits for all release tags
+    [failed, named] = caught.value.receipt.deliveries
+    assert (failed.state, named.state) == (State.FAILED, State.PUSHED)
+    assert "fewer than 2 registries" in named.kept["latest"]
+
+
+async def test_a_conflict_in_one_registry_stops_all_of_them_before_a_byte_is_sent(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    wanted = names("1.2.0")
+    async with FakeRegistry().running() as other:
+        await push(release_image(tmp_path, wanted, "one"), wanted, [target(other.host)])
+        with pytest.raises(NothingPushed, match=r"1\.2\.0 is .* already") as caught:
+            await push(
+                release_image(tmp_path, wanted, "two"),
+                wanted,
+                [target(fake.host), target(other.host)],
+                enough=1,
+            )
+    assert (fake.asked("POST"), fake.asked("PUT"), fake.tags) == ([], [], {})
+    assert [one.state for one in caught.value.receipt.deliveries] == [State.WITHHELD, State.FAILED]
 
 
 async def test_nothing_listens(tmp_path: Path) -> None:
@@ -316,10 +367,10 @@ async def test_a_layout_is_pushed_to_by_the_same_path(tmp_path: Path) -> None:
     own = LayoutRegistry(release.layout, ".modelport/images/langid")
     copy = LayoutRegistry(ImageLayout.create(tmp_path / "copy"))
     receipt = await push(release, wanted, [own, copy])
-    assert [one.state for one in receipt.deliveries] == [State.UNCHANGED, State.PUSHED]
+    assert [one.state for one in receipt.deliveries] == [State.PUSHED, State.PUSHED]
     for layout in (own.layout, copy.layout):
         tags = {tag: blob.digest for tag, blob in layout.tags().items()}
         assert tags == dict.fromkeys(wanted.tags, release.digest)
     assert all(copy.layout.has_blob(blob) for blob in release.image.blobs)
     alone = await push(release, wanted, [own])
-    assert alone.summary() == "0.1 MB in .modelport/images/langid"
+    assert alone.summary() == "0.1 MB in .modelport/images/langid · already released"
