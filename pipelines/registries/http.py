@@ -215,7 +215,7 @@ def new_http_client(repository: Repository) -> httpx.AsyncClient:
     """A client for one push or one trace. Proxies come from the environment, but never for loopback."""
     plain = repository.base_url.startswith("http:")
     return httpx.AsyncClient(
-        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else trusted_authorities(),
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else trusted_authorities(repository.ca_file),
         trust_env=not is_loopback(repository.host),
         timeout=TIMEOUT,
         limits=httpx.Limits(max_connections=16, max_keepalive_connections=16),
@@ -223,12 +223,20 @@ def new_http_client(repository: Repository) -> httpx.AsyncClient:
     )
 
 
-def trusted_authorities() -> ssl.SSLContext:
-    """The machine's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; else certifi's."""
+def trusted_authorities(ca_file: str = "") -> ssl.SSLContext:
+    """The machine's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; else certifi's. ``ca_file`` adds to them."""
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
     if not paths.cafile and not paths.capath and "SSL_CERT_FILE" not in os.environ:
         import certifi  # noqa: PLC0415  only where Python brings no CAs
 
         context.load_verify_locations(certifi.where())
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as err:  # ssl.SSLError is one too
+            raise RegistryError(
+                f"ca_file {ca_file} can't be used: {err.strerror or 'it holds no certificate'}",
+                hint="it has to hold the authority's certificate as PEM text",
+            ) from err
     return context
