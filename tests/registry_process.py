@@ -15,9 +15,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,17 +42,21 @@ class RegistryProcess:
 
     def tags(self, repository: str) -> list[str]:
         """The tags that are really stored (read from disk, not through our client)."""
-        folder = self._repositories / repository / "_manifests" / "tags"
+        folder = self.repository(repository) / "_manifests" / "tags"
         return sorted(tag.name for tag in folder.iterdir()) if folder.is_dir() else []
 
     def tag_digest(self, repository: str, tag: str) -> str:
         """The digest that the stored ``tag`` points to."""
-        return (self._repositories / repository / "_manifests/tags" / tag / "current/link").read_text()
+        return (self.repository(repository) / "_manifests/tags" / tag / "current/link").read_text()
 
     def blob(self, digest: str) -> Path:
         """The file that holds a blob, so that a test can look at it or damage it."""
         algorithm, _, code = digest.partition(":")
         return self._storage / "blobs" / algorithm / code[:2] / code / "data"
+
+    def repository(self, path: str) -> Path:
+        """The directory of a repository: its tags, and links to its manifests and blobs."""
+        return self._repositories / path
 
     @property
     def _storage(self) -> Path:
@@ -75,14 +80,23 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_registry(directory: Path, *, password: bool = False, port: int = 0) -> Iterator[RegistryProcess]:
-    """Run a registry that keeps its blobs in ``directory`` until the block ends."""
+def running_registry(
+    directory: Path,
+    *,
+    password: bool = False,
+    port: int = 0,
+    settings: Mapping[str, Mapping[str, object]] | None = None,
+) -> Iterator[RegistryProcess]:
+    """Run a registry that keeps its blobs in ``directory`` until the block ends.
+
+    ``settings`` adds to the sections of its configuration: ``{"auth": {"token": {...}}}``.
+    """
     program = registry_program()
     if program is None:
         raise RuntimeError(f"none of {', '.join(PROGRAMS)} is installed")
     directory.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    config = _write_config(directory, port, password=password)
+    config = _write_config(directory, port, password=password, settings=settings or {})
     with (directory / "log").open("ab") as log:
         process = subprocess.Popen(
             [program, "serve", str(config)],
@@ -104,8 +118,10 @@ def running_registry(directory: Path, *, password: bool = False, port: int = 0) 
             process.wait(5)
 
 
-def _write_config(directory: Path, port: int, *, password: bool) -> Path:
-    config: dict[str, object] = {
+def _write_config(
+    directory: Path, port: int, *, password: bool, settings: Mapping[str, Mapping[str, object]]
+) -> Path:
+    config: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "info", "accesslog": {"disabled": False}},
         "storage": {
@@ -119,6 +135,8 @@ def _write_config(directory: Path, port: int, *, password: bool) -> Path:
         users = directory / "htpasswd"
         users.write_text(f"{USERNAME}:{PASSWORD_HASH}\n")
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(users)}}
+    for section, added in settings.items():
+        config[section] = {**config.get(section, {}), **added}
     file = directory / "config.yml"
     file.write_text(json.dumps(config))  # JSON is YAML
     return file

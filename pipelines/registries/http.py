@@ -224,7 +224,11 @@ def new_http_client(repository: Repository) -> httpx.AsyncClient:
 
 
 def trusted_authorities(ca_file: str = "") -> ssl.SSLContext:
-    """The machine's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; else certifi's. ``ca_file`` adds to them."""
+    """The machine's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR; else certifi's; and ``ca_file``.
+
+    Raises:
+        RegistryError: ``ca_file`` holds no certificate.
+    """
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
     if not paths.cafile and not paths.capath and "SSL_CERT_FILE" not in os.environ:
