@@ -162,7 +162,12 @@ class Delivering:
         if await self._mount(blob):
             self.progress.mounted += blob.size
             return
-        sent = await self.registry.put_blob(self.cargo.sources[blob.digest])
+        source = self.cargo.sources[blob.digest]
+        if not source.path.exists():
+            raise NotFound(
+                f"{source.path} is gone, and {self.target.name} needs it", hint="run again: it is made anew"
+            )
+        sent = await self.registry.put_blob(source)
         self.progress.uploaded += sent  # not in one expression with the await: others add to it meanwhile
         self.progress.resumed += max(0, blob.size - sent)
 

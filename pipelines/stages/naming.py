@@ -13,10 +13,11 @@ from pipelines.image_difference import Differences
 from pipelines.registries.descriptors import Manifest, short
 from pipelines.registries.errors import BrokenContent, TagRefused
 from pipelines.registries.port import OpenRegistry, Registry
-from pipelines.stages.delivery import Progress, stands
-from pipelines.stages.moving_tags import reason_to_stay
+from pipelines.stages.delivery import Progress, each, stands
+from pipelines.stages.moving_tags import move_tag
 
 if TYPE_CHECKING:
+    from pipelines.git_history import History
     from pipelines.release_image import ReleaseImage
     from pipelines.stages.tag import Names
 
@@ -31,6 +32,7 @@ class Naming:
     registry: OpenRegistry
     progress: Progress
     differences: Differences
+    history: History | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -60,8 +62,20 @@ class Naming:
 
     async def move_tags(self) -> None:
         """Let the moving tags name the release, each unless what it names is newer."""
-        for tag in self.names.moving_tags:
-            await self._move(tag)
+        moved: set[str] = set()
+
+        async def move(tag: str) -> None:
+            if await self.registry.tag_digest(tag) == self.release.digest:
+                self.progress.already.append(tag)
+            elif reason := await move_tag(tag, self.release, self.names, self.registry, self.history):
+                self.progress.kept[tag] = reason
+                return
+            moved.add(tag)
+
+        try:
+            await each(self.names.moving_tags, move)
+        finally:
+            self.progress.tags += [tag for tag in self.names.moving_tags if tag in moved]
         self.progress.is_named = True
 
     def keep_moving_tags(self, reason: str) -> None:
@@ -85,29 +99,6 @@ class Naming:
                 raise
         if not await stands(lambda: self._is_ours(tag)):
             raise self._lost(tag)
-
-    async def _move(self, tag: str) -> None:
-        held = await self.registry.tag_digest(tag)
-        if held == self.release.digest:
-            self.progress.already.append(tag)
-        else:
-            if held and await self._stays(tag):
-                return
-            await self.registry.tag(tag, self.manifest)
-            if not await stands(lambda: self._names_ours(tag)):
-                if await self._stays(tag):  # another run moved it on at the same moment
-                    return
-                raise self._lost(tag)
-        self.progress.tags.append(tag)
-
-    async def _names_ours(self, tag: str) -> bool:
-        return await self.registry.tag_digest(tag) == self.release.digest
-
-    async def _stays(self, tag: str) -> bool:
-        reason = await reason_to_stay(tag, self.release, self.names, self.registry)
-        if reason:
-            self.progress.kept[tag] = reason
-        return bool(reason)
 
     def _lost(self, tag: str) -> BrokenContent:
         return BrokenContent(

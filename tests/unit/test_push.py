@@ -17,9 +17,16 @@ from pipelines.receipt import NothingPushed, PushedInPart, State
 from pipelines.registries.credentials import Login
 from pipelines.registries.directory import LayoutRegistry
 from pipelines.registries.layout import ImageLayout
+from pipelines.stages import delivery, moving_tags
 from pipelines.stages.push import push
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving_tags, "SETTLE_S", 0.01)
+    monkeypatch.setattr(delivery, "READ_BACK_WAITS_S", (0.01,))
 
 
 @pytest.fixture
