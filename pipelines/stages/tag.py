@@ -26,6 +26,8 @@ class Names:
     version_tags: tuple[str, ...]
     moving_tags: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
+    branch_tags: tuple[str, ...] = ()
+    """Those of the moving tags that a branch gives its name to: its commits tell which image is newer."""
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -60,10 +62,12 @@ def names(
         return Names((), (f"{source.short}-dirty",), labels)
     values = _values(model, source)
     version_tags = _rendered(model.tags, values) or _rendered((FALLBACK_TAG,), values)
-    moving: tuple[str, ...] = ()
-    if releasable(model, source) is None:
-        moving = tuple(tag for tag in _rendered(_moving(model, source), values) if tag not in version_tags)
-    return Names(version_tags, moving, labels)
+    if releasable(model, source) is not None:
+        return Names(version_tags, (), labels)
+    templates = _moving(model, source)
+    moving = tuple(tag for tag in _rendered(templates, values) if tag not in version_tags)
+    of_branches = _rendered(tuple(one for one in templates if "{branch}" in one), values)
+    return Names(version_tags, moving, labels, tuple(tag for tag in moving if tag in of_branches))
 
 
 def _moving(model: Model, source: SourceRevision) -> tuple[str, ...]:
