@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import TypeVar, overload
 
 import anyio
 
 from pipelines.errors import PipelineError
 
 
-async def together(*works: Awaitable[object]) -> None:
-    """Await all ``works`` at once; after all have ended raise the first failure, in the order given.
+A, B, C, D = TypeVar("A"), TypeVar("B"), TypeVar("C"), TypeVar("D")
+
+
+@overload
+async def together(one: Awaitable[A], two: Awaitable[B], /) -> tuple[A, B]: ...
+
+
+@overload
+async def together(
+    one: Awaitable[A], two: Awaitable[B], three: Awaitable[C], four: Awaitable[D], /
+) -> tuple[A, B, C, D]: ...
+
+
+async def together(*works: Awaitable[object]) -> tuple[object, ...]:
+    """Await all ``works`` at once; their results. After all have ended raise the first failure, in order.
 
     Raises:
         PipelineError: of the first that failed; the others' messages are its notes.
     """
+    results: dict[int, object] = {}
     failures: dict[int, PipelineError] = {}
 
     async def one(place: int, work: Awaitable[object]) -> None:
         try:
-            await work
+            results[place] = await work
         except PipelineError as err:
             failures[place] = err
 
@@ -31,3 +46,4 @@ async def together(*works: Awaitable[object]) -> None:
         for other in others:
             first.add_note(str(other))
         raise first
+    return tuple(results[place] for place in range(len(works)))

@@ -42,15 +42,20 @@ def of_kind(
     """``repository`` behind the adapter of its kind. A cloud's adapter is imported only for its own kind."""
     match target.registry_kind:
         case Kind.ECR:
-            from pipelines.registries import ecr as adapter  # noqa: PLC0415
+            from pipelines.registries.ecr import registry as ecr  # noqa: PLC0415
+
+            return ecr(target, repository, environ, read_only=read_only)
         case Kind.ACR:
-            from pipelines.registries import acr as adapter  # noqa: PLC0415
+            from pipelines.registries.acr import registry as acr  # noqa: PLC0415
+
+            return acr(target, repository, environ, read_only=read_only)
         case Kind.GAR:
-            from pipelines.registries import gar as adapter  # noqa: PLC0415
-        case _:
+            from pipelines.registries.gar import registry as gar  # noqa: PLC0415
+
+            return gar(target, repository, environ, read_only=read_only)
+        case Kind.OCI:
             login = login_source(repository, environ, target.username, target.password)
             return OciRegistry(repository, login, read_only=read_only)
-    return adapter.registry(target, repository, environ, read_only=read_only)
 
 
 def find(
