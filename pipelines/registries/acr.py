@@ -20,25 +20,24 @@ import anyio.to_thread
 import httpx
 
 from pipelines.config_registries import RegistryTarget
+from pipelines.registries.azure_http import ask
 from pipelines.registries.credentials import Login, LoginSource, login_from_files, login_source
 from pipelines.registries.descriptors import json_object
 from pipelines.registries.entra import Cloud, EntraIdentity, NoIdentity
 from pipelines.registries.errors import (
     AccessRefused,
     BrokenContent,
-    RegistryError,
     RepositoryMissing,
     ServerFault,
 )
-from pipelines.registries.http import Retries, new_http_client, retry_after_s
 from pipelines.registries.oci import OciRegistry, OpenRepository
 from pipelines.registries.port import UploadSessions
-from pipelines.registries.reasons import connection_error, is_worth_retrying
 from pipelines.registries.reference import Repository
+from pipelines.registries.retries import Retries
+from pipelines.registries.transport import new_http_client
 
 SCOPE: Final = "https://containerregistry.azure.net/.default"
 """The registries' own audience, the same in every cloud. The Resource Manager's can be switched off."""
-_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _EARLY_S: Final = 120
 """A refresh token is not used any more so long before its end."""
 
@@ -131,40 +130,9 @@ class EntraLogins:
         fields = {"grant_type": "access_token", "service": self._repository.host, "access_token": entra}
         if self._identity.tenant:
             fields["tenant"] = self._identity.tenant
-        attempt = 0
+        url = f"{self._repository.base_url}/oauth2/exchange"
         async with new_http_client(self._repository) as http:
-            while True:
-                attempt += 1
-                answer = await self._post(http, fields)
-                if isinstance(answer, httpx.Response) and answer.status_code not in _PASSING:
-                    return self._refresh_token(answer)
-                asked_s = None
-                if isinstance(answer, httpx.Response):
-                    asked_s = retry_after_s(answer.headers.get("Retry-After", ""))
-                wait_s = self._retries.wait_s(attempt, asked_s)
-                if wait_s is None:
-                    raise self._failed(answer)
-                await anyio.sleep(wait_s)
-
-    async def _post(
-        self, http: httpx.AsyncClient, fields: Mapping[str, str]
-    ) -> httpx.Response | httpx.HTTPError:
-        """The answer, or what may have been a broken connection."""
-        try:
-            return await http.post(f"{self._repository.base_url}/oauth2/exchange", data=fields)
-        except httpx.HTTPError as err:
-            if not is_worth_retrying(err):
-                raise connection_error(self._repository.host, err) from err
-            return err
-
-    def _failed(self, answer: httpx.Response | httpx.HTTPError) -> RegistryError:
-        host = self._repository.host
-        if isinstance(answer, httpx.HTTPError):
-            return connection_error(host, answer)
-        return ServerFault(
-            f"{host} answered the exchange of the login with {answer.status_code}",
-            hint="run again later; only what is missing is sent",
-        )
+            return self._refresh_token(await ask(http, self._retries, "POST", url, data=fields))
 
     def _refresh_token(self, answer: httpx.Response) -> str:
         host = self._repository.host
