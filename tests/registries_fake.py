@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from pipelines.registries.credentials import Login
-from pipelines.registries.http import Retries
+from pipelines.registries.retries import Retries
 from pipelines.registries.oci import OciRegistry
 from pipelines.registries.reference import Repository
 

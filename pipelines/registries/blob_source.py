@@ -1,12 +1,14 @@
-"""A blob on disk, on its way to one registry or to several: read as a stream, verified on the way."""
+"""A blob on disk, on its way to one registry or to several: read by each, hashed once for all of them."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from anyio import to_thread
 
@@ -14,6 +16,47 @@ from pipelines.registries.descriptors import Descriptor, short
 from pipelines.registries.errors import BrokenContent
 
 CHUNK: Final = 1024 * 1024
+Fingerprint = tuple[int, int, int]
+
+
+class _Proof:
+    """The hash of a file, made from the pieces that uploads read anyway. Its methods run in threads.
+
+    One upload leads: each piece that begins where the hash stands is added. Others find their pieces done.
+    """
+
+    def __init__(self) -> None:
+        self._hashing = threading.Lock()
+        self._digest = hashlib.sha256()
+        self._at = 0
+        self._file: Fingerprint | None = None
+
+    def add(self, piece: bytes, offset: int) -> None:
+        """Take a piece where it is the next one and nobody else is at it."""
+        if self._hashing.acquire(blocking=False):
+            try:
+                if self._at == offset:
+                    self._digest.update(piece)
+                    self._at += len(piece)
+            finally:
+                self._hashing.release()
+
+    def is_same(self, file: IO[bytes]) -> bool:
+        """Whether ``file`` is as it was when the first upload opened it."""
+        status = os.fstat(file.fileno())
+        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+        with self._hashing:
+            self._file = self._file or seen
+            return self._file == seen
+
+    def holds(self, blob: Descriptor, path: Path) -> bool:
+        """Whether the file is ``blob``; what no upload has read yet is read now."""
+        with self._hashing, path.open("rb") as file:
+            file.seek(self._at)
+            while piece := file.read(CHUNK):
+                self._digest.update(piece)
+                self._at += len(piece)
+            return self._at == blob.size and f"sha256:{self._digest.hexdigest()}" == blob.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +65,52 @@ class BlobSource:
 
     blob: Descriptor
     path: Path
+    _proof: _Proof = field(default_factory=_Proof, init=False, repr=False, compare=False)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The file in pieces, read in threads. BrokenContent before the last, where it is not ``blob``."""
-        with self.path.open("rb") as file:
-            pieces = verified_pieces(self.blob, self.path, iter(lambda: file.read(CHUNK), b""))
-            while piece := await to_thread.run_sync(next, pieces, b""):
+    async def pieces(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The file from ``start`` to ``end``, read in threads.
+
+        The blob's last piece is given out only when the whole file is known to be ``blob``: BrokenContent
+        before that, where it is not.
+        """
+        last = self.blob.size if end is None else end
+        if start == last == self.blob.size:
+            await self.prove()
+            return
+        with await to_thread.run_sync(self._open) as file:
+            file.seek(start)
+            while start < last:
+                piece = await to_thread.run_sync(self._read, file, start, min(CHUNK, last - start))
+                start += len(piece)
+                if start == self.blob.size:
+                    await self.prove()
                 yield piece
+
+    async def prove(self) -> None:
+        """Hold that the file is ``blob``; the first registry did the work. Raises BrokenContent."""
+        if not await to_thread.run_sync(self._proof.holds, self.blob, self.path):
+            raise _changed(self.blob, self.path)
+
+    def _open(self) -> IO[bytes]:
+        try:
+            file = self.path.open("rb")
+        except OSError as err:
+            raise BrokenContent(f"{self.path} can't be read: {err.strerror}", hint="run again") from err
+        if os.fstat(file.fileno()).st_size != self.blob.size or not self._proof.is_same(file):
+            file.close()
+            raise _changed(self.blob, self.path)
+        return file
+
+    def _read(self, file: IO[bytes], offset: int, size: int) -> bytes:
+        piece = file.read(size)
+        if not piece:
+            raise _changed(self.blob, self.path)
+        self._proof.add(piece, offset)
+        return piece
+
+
+def _changed(blob: Descriptor, path: Path) -> BrokenContent:
+    return BrokenContent(f"{path} is not {short(blob.digest)} any more", hint="remove it and run again")
 
 
 def verified_pieces(blob: Descriptor, path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -41,4 +123,4 @@ def verified_pieces(blob: Descriptor, path: Path, pieces: Iterator[bytes]) -> It
             break
         yield piece
     if left != 0 or f"sha256:{digest.hexdigest()}" != blob.digest:
-        raise BrokenContent(f"{path} is not {short(blob.digest)} any more", hint="remove it and run again")
+        raise _changed(blob, path)

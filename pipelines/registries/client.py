@@ -19,10 +19,11 @@ from pipelines.registries.descriptors import (
     Manifest,
     sha256,
 )
-from pipelines.registries.errors import BrokenContent, RegistryError, ServerFault
-from pipelines.registries.http import Call, Connection, TryAgain
+from pipelines.registries.errors import BrokenContent
+from pipelines.registries.http import Answer, Call, Connection, broken_on_its_way
 from pipelines.registries.manifests import Manifests, hold_digest
 from pipelines.registries.reference import Repository
+from pipelines.registries.uploads import Uploads
 
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 
@@ -30,8 +31,9 @@ _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 class RepositoryClient:
     """One repository. Every method raises RegistryError, with the host named."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, uploads: Uploads) -> None:
         self._connection = connection
+        self._sending = uploads
         self._manifests = Manifests(connection)
 
     @property
@@ -48,16 +50,19 @@ class RepositoryClient:
 
     async def read_blob(self, digest: str, limit: int) -> bytes:
         """A small blob, verified. Raises NotFound, BrokenContent."""
-        answer = await self._connection.request(Call("GET", self._blob(digest)), limit)
-        hold_digest(self.repository, digest, sha256(answer.body))
-        return answer.body
+
+        def check(answer: Answer) -> None:
+            hold_digest(self.repository, digest, sha256(answer.body))
+
+        return (await self._connection.request(Call("GET", self._blob(digest)), limit, check)).body
 
     async def download_blob(self, blob: Descriptor, path: Path) -> None:
         """Stream a blob into the new file ``path``, verified; nothing is left there on failure."""
 
         async def attempt() -> None:
             async with self._connection.once(Call("GET", self._blob(blob.digest))) as response:
-                hold_digest(self.repository, blob.digest, await _save(response, path, blob.size))
+                with broken_on_its_way():
+                    hold_digest(self.repository, blob.digest, await _save(response, path, blob.size))
 
         try:
             await self._connection.retrying(attempt)
@@ -66,50 +71,24 @@ class RepositoryClient:
             raise
 
     async def upload_blob(self, source: BlobSource) -> int:
-        """Send a blob and return the bytes sent; a broken upload begins anew."""
-
-        async def attempt() -> int:
-            return await self._upload_once(source)
-
-        return await self._connection.retrying(attempt)
+        """See ``Uploads.send``."""
+        return await self._sending.send(source)
 
     async def mount_blob(self, blob: Descriptor, origin: str) -> bool:
         """Take the blob over from another repository of this registry; False where it doesn't do so."""
-        query = f"?mount={blob.digest}&from={quote(origin)}"
+        query = f"?mount={blob.digest}&from={quote(origin, safe='')}"
         answer = await self._connection.request(Call("POST", f"{self._uploads}{query}", ok=(201, 202)))
         if answer.status == 202:
-            await self._abandon(answer.headers.get("Location", ""))
+            await self._end_upload(answer)
         return answer.status == 201
 
     async def check_write(self) -> None:
         """Begin an upload and end it. Raises AccessRefused, RepositoryMissing."""
-        answer = await self._connection.request(Call("POST", self._uploads, ok=(202,)))
-        await self._abandon(answer.headers.get("Location", ""))
+        await self._end_upload(await self._connection.request(Call("POST", self._uploads, ok=(202,))))
 
-    async def _upload_once(self, source: BlobSource) -> int:
-        blob = source.blob
-        async with self._connection.once(Call("POST", self._uploads, ok=(202,))) as started:
-            location = started.headers.get("Location", "")
-        if not location:
-            raise ServerFault(f"{self.repository.host} names no place for the upload")
-        target = self._connection.url(location).copy_merge_params({"digest": blob.digest})
-        headers = {**_OCTETS, "Content-Length": str(blob.size)}
-        upload = Call("PUT", str(target), (201,), headers, source.pieces)
-        try:
-            async with self._connection.once(upload):
-                return blob.size
-        except BaseException:
-            await self._abandon(location)
-            raise
-
-    async def _abandon(self, location: str) -> None:
-        """Tell the registry that an upload will not go on. A courtesy: its own clean-up does it otherwise."""
-        with anyio.move_on_after(2, shield=True):
-            try:
-                async with self._connection.once(Call("DELETE", location, ok=range(200, 600))):
-                    pass
-            except (RegistryError, TryAgain):
-                return
+    async def _end_upload(self, begun: Answer) -> None:
+        if location := begun.headers.get("Location", ""):
+            await self._sending.abandon(location)
 
     # Manifests and tags
 
@@ -124,6 +103,10 @@ class RepositoryClient:
     async def put_manifest(self, reference: str, manifest: Manifest) -> None:
         """See ``Manifests.put``."""
         await self._manifests.put(reference, manifest)
+
+    async def delete_manifest(self, reference: str) -> bool:
+        """See ``Manifests.delete``. Nothing of ours calls it unless somebody asked for a deletion."""
+        return await self._manifests.delete(reference)
 
     async def tags(self) -> tuple[str, ...]:
         """See ``Manifests.tags``."""

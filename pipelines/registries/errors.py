@@ -5,11 +5,14 @@ Push and trace catch ``RegistryError`` at their border and turn it into their ow
 
 from __future__ import annotations
 
-from pipelines.errors import PipelineError
+from pipelines.errors import PushFailed
 
 
-class RegistryError(PipelineError):
-    """Something about one registry. The message names its host and never holds a secret."""
+class RegistryError(PushFailed):
+    """Something about one registry. The message names its host and never holds a secret.
+
+    Where nobody turns it into another kind, it ends the run as a failed push does.
+    """
 
 
 class Unreachable(RegistryError):

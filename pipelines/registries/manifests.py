@@ -16,10 +16,11 @@ from pipelines.registries.descriptors import (
     Manifest,
     is_digest,
     json_object,
+    sha256,
     short,
 )
 from pipelines.registries.errors import BrokenContent, NotFound, RepositoryMissing, ServerFault
-from pipelines.registries.http import Call, Connection
+from pipelines.registries.http import Answer, Call, Connection
 from pipelines.registries.reference import Repository
 
 _ACCEPT: Final = {"Accept": ", ".join((*IMAGE_TYPES, *INDEX_TYPES))}
@@ -37,11 +38,15 @@ class Manifests:
     async def read(self, reference: str) -> Manifest:
         """A manifest or index, verified. Raises NotFound, RepositoryMissing, BrokenContent."""
         call = Call("GET", self._target(reference), headers=_ACCEPT)
-        answer = await self._connection.request(call, MANIFEST_LIMIT)
-        manifest = Manifest(_media_type(answer.headers, answer.body), answer.body)
-        told = answer.headers.get("Docker-Content-Digest", manifest.digest)
-        hold_digest(self._connection.repository, reference if is_digest(reference) else told, manifest.digest)
-        return manifest
+
+        def check(answer: Answer) -> None:
+            got = sha256(answer.body)
+            told = answer.headers.get("Docker-Content-Digest", got)
+            hold_digest(self._connection.repository, reference if is_digest(reference) else told, got)
+            json_object(answer.body, f"the manifest {reference} of {self._connection.repository}")
+
+        answer = await self._connection.request(call, MANIFEST_LIMIT, check)
+        return Manifest(_media_type(answer.headers, answer.body), answer.body)
 
     async def digest(self, reference: str) -> str | None:
         """The digest under a tag; None where the tag, or the whole repository, is not there."""
@@ -81,7 +86,7 @@ class Manifests:
         found: dict[str, None] = {}
         target = f"/v2/{self._connection.repository.path}/tags/list?n={_PAGE}"
         for _ in range(_PAGES):
-            answer = await self._connection.request(Call("GET", target), MANIFEST_LIMIT)
+            answer = await self._connection.request(Call("GET", target), MANIFEST_LIMIT, _check_tags)
             page = json_object(answer.body, "the list of tags").get("tags") or []
             known = len(found)
             found |= {tag: None for tag in page if isinstance(tag, str)}
@@ -107,6 +112,10 @@ def hold_digest(repository: Repository, wanted: str, got: str) -> None:
             f"{repository} gives other content than asked for: {short(wanted)} is {short(got)}",
             hint="its storage, or a proxy on the way, is damaged",
         )
+
+
+def _check_tags(answer: Answer) -> None:
+    json_object(answer.body, "the list of tags")
 
 
 def _media_type(headers: Mapping[str, str], body: bytes) -> str:

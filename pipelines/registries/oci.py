@@ -7,16 +7,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.config_clouds import kind_of
 from pipelines.registries.auth import Authenticator
 from pipelines.registries.blob_source import BlobSource
 from pipelines.registries.client import RepositoryClient
 from pipelines.registries.credentials import LoginSource
 from pipelines.registries.descriptors import Descriptor, Manifest, is_digest, short
 from pipelines.registries.errors import BrokenContent, RepositoryMissing
-from pipelines.registries.http import Connection, Retries, new_http_client
+from pipelines.registries.http import Connection
 from pipelines.registries.port import UploadSessions
+from pipelines.registries.quirks import Quirks, quirks_of
 from pipelines.registries.reference import Repository
 from pipelines.registries.referrers import Referrers
+from pipelines.registries.retries import Retries
+from pipelines.registries.transport import new_http_client
+from pipelines.registries.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class OciRegistry:
     login: LoginSource = field(repr=False)
     read_only: bool = False
     retries: Retries = field(default_factory=Retries)
+    quirks: Quirks | None = None
+    """How this registry differs; None: as its host's name tells. Adapters give those of their kind."""
 
     @property
     def name(self) -> str:
@@ -47,9 +54,12 @@ class OciRegistry:
         """A client for one push or trace; its connections end with the block."""
         actions = "pull" if self.read_only else "pull,push"
         authenticator = Authenticator(self.repository, self.login, actions)
-        async with new_http_client(self.repository) as http:
-            connection = Connection(http, self.repository, authenticator, self.retries)
-            yield OpenRepository(RepositoryClient(connection), Referrers(connection))
+        host = self.repository.host
+        quirks = self.quirks or quirks_of(kind_of(host), host)
+        async with new_http_client(self.repository, self.retries.silence_s) as http:
+            connection = Connection(http, self.repository, authenticator, self.retries, quirks)
+            uploads = Uploads(connection, quirks, sessions)
+            yield OpenRepository(RepositoryClient(connection, uploads), Referrers(connection))
 
     async def repository_exists(self) -> bool | None:
         """Only a push can tell: most registries make a repository by the first one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -20,10 +21,13 @@ from pipelines.registries.errors import (
     TagRefused,
     Unreachable,
 )
+from pipelines.registries.quirks import Quirks
 from pipelines.registries.reference import Repository
 
 _TRUST_HINT = "set SSL_CERT_FILE to a bundle that holds your own authority's certificate"
 
+_NO_PROJECT = re.compile(r"\bproject \S+ not found")
+"""How Harbor says that there is no such project."""
 _LOCKED = "REGISTRY_DISALLOWED_OPERATION"
 """How Azure Container Registry answers, with 405, where a tag or a repository is locked."""
 
@@ -67,24 +71,28 @@ def is_worth_retrying(err: httpx.HTTPError) -> bool:
     return not any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(err))
 
 
-def refusal(repository: Repository, method: str, status: int, body: bytes) -> RegistryError:  # noqa: PLR0911
+def refusal(  # noqa: PLR0911
+    repository: Repository, quirks: Quirks, method: str, status: int, body: bytes
+) -> RegistryError:
     """What an answer that is not a success means for the user (distribution specification, "Error Codes")."""
     code, said = _told(body)
     host, why = repository.host, f" ({status}{' ' + code if code else ''}{': ' + said if said else ''})"
     reading = method in ("GET", "HEAD")
+    denied = _about(repository, quirks.refused_hint)
+    missing = _about(repository, quirks.missing_hint)
     match status:
         case 401:
-            return AccessRefused(f"{host} refuses this login{why}", hint=login_hint(repository))
+            return AccessRefused(f"{host} refuses this login{why}", hint=_or(login_hint(repository), denied))
         case 403:
             doing = "read" if reading else "write"
             return AccessRefused(
                 f"{host}: this login may not {doing} {repository.path}{why}",
-                hint=f"give it the right to {doing} there, or use another one",
+                hint=_or(f"give it the right to {doing} there, or use another one", denied),
             )
-        case 404 if code == "NAME_UNKNOWN" or not reading:
+        case 404 if code == "NAME_UNKNOWN" or not reading or _NO_PROJECT.search(said):
             return RepositoryMissing(
                 f"{host} has no repository {repository.path}{why}",
-                hint="create it in the registry first (not every registry does so on push), or correct it",
+                hint=missing,
             )
         case 404:
             return NotFound(f"{repository} does not have it{why}")
@@ -106,6 +114,15 @@ def refusal(repository: Repository, method: str, status: int, body: bytes) -> Re
         f"{host} answered {method} with {status}{why.removeprefix(f' ({status}').removesuffix(')')}",
         hint=hint,
     )
+
+
+def _about(repository: Repository, hint: str) -> str:
+    """A hint of the table of quirks, for this repository."""
+    return hint.replace("{path}", repository.path).replace("{project}", repository.path.partition("/")[0])
+
+
+def _or(hint: str, other: str) -> str:
+    return f"{hint}; {other}" if other else hint
 
 
 def _told(body: bytes) -> tuple[str, str]:

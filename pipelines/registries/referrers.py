@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import anyio
 
@@ -13,11 +14,14 @@ from pipelines.registries.descriptors import (
     OCI_INDEX,
     Descriptor,
     Manifest,
+    json_object,
 )
 from pipelines.registries.errors import BrokenContent, NotFound, RepositoryMissing, ServerFault
 from pipelines.registries.http import Call, Connection
 from pipelines.registries.manifests import Manifests, next_page
 
+_EMPTY: Final[Mapping[str, Any]] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+"""(Any: JSON.)"""
 _ROUNDS: Final = 6
 _PAGES: Final = 100
 
@@ -28,6 +32,7 @@ class Referrers:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._manifests = Manifests(connection)
+        self._listing = anyio.Lock()
 
     async def of(self, digest: str) -> tuple[Descriptor, ...]:
         """What refers to ``digest``: by the API ("Listing Referrers"), else by the fallback tag."""
@@ -44,7 +49,9 @@ class Referrers:
         if subject is None:
             raise BrokenContent("a referrer without a subject refers to nothing")
         headers = await self._manifests.put(referrer.digest, referrer)
-        if headers.get("OCI-Subject") != subject.digest:
+        if headers.get("OCI-Subject") == subject.digest:
+            return
+        async with self._listing:  # our own referrers come several at once
             await self._list_under_tag(subject.digest, referrer.as_referrer())
 
     async def _from_api(self, digest: str) -> tuple[Descriptor, ...] | None:
@@ -66,13 +73,8 @@ class Referrers:
         raise ServerFault(f"{self._connection.repository} lists its referrers without an end")
 
     async def _from_tag(self, digest: str) -> tuple[Descriptor, ...]:
-        try:
-            index = await self._manifests.read(fallback_tag(digest))
-        except (NotFound, RepositoryMissing):
-            return ()
-        if index.media_type not in INDEX_TYPES:
-            return ()
-        return tuple(entry for entry, _ in index.children())
+        index = await self._index_under(digest)
+        return tuple(entry for entry, _ in index.children()) if index else ()
 
     async def _list_under_tag(self, digest: str, entry: Descriptor) -> None:
         """Read, add, write, and look whether it stayed: another client may have written between.
@@ -80,18 +82,29 @@ class Referrers:
         The specification gives no way to compare and write in one step. Nothing is ever taken out.
         """
         for round_ in range(_ROUNDS):
-            listed = await self._from_tag(digest)
-            if any(known.digest == entry.digest for known in listed):
-                if round_:  # it was written by us: give another writer, who read before, the time to show
-                    return
+            listed = await self._index_under(digest)
+            if entry.digest in _digests(listed):
                 return
-            await self._manifests.put(fallback_tag(digest), _index((*listed, entry)))
-            await anyio.sleep(0.02 * round_)
-        if not any(known.digest == entry.digest for known in await self._from_tag(digest)):
+            await self._manifests.put(fallback_tag(digest), _with(listed, entry))
+            await anyio.sleep(0.05 * round_)  # somebody else writes as well: out of step
+        if entry.digest not in _digests(await self._index_under(digest)):
             raise ServerFault(
                 f"{self._connection.repository}: others write to {fallback_tag(digest)} all the time",
                 hint="run again",
             )
+
+    async def _index_under(self, digest: str) -> Manifest | None:
+        try:
+            index = await self._manifests.read(fallback_tag(digest))
+        except (NotFound, RepositoryMissing):
+            return None
+        if index.media_type not in INDEX_TYPES:
+            raise BrokenContent(
+                f"{self._connection.repository}:{fallback_tag(digest)} lists no referrers but is "
+                f"{index.media_type}",
+                hint="somebody else took that tag, which the specification keeps for referrers",
+            )
+        return index
 
 
 def fallback_tag(digest: str) -> str:
@@ -99,7 +112,15 @@ def fallback_tag(digest: str) -> str:
     return digest.replace(":", "-")
 
 
-def _index(entries: tuple[Descriptor, ...]) -> Manifest:
-    listed = [entry.to_json() for entry in entries]
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
-    return Manifest(OCI_INDEX, json.dumps(index, separators=(",", ":")).encode())
+def _digests(index: Manifest | None) -> frozenset[str]:
+    return frozenset(entry.digest for entry, _ in index.children()) if index else frozenset()
+
+
+def _with(index: Manifest | None, entry: Descriptor) -> Manifest:
+    """The index and one entry more; what others wrote into it stays as it is."""
+    content = json_object(index.body, "an index") if index else _EMPTY
+    listed = [*content["manifests"], entry.to_json()]
+    return Manifest(
+        index.media_type if index else OCI_INDEX,
+        json.dumps({**content, "manifests": listed}, separators=(",", ":")).encode(),
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from registries_fake import FakeRegistry, target
 
-from pipelines.registries import http, reference
+from pipelines.registries import reference, transport
 from pipelines.registries.errors import RegistryError, Unreachable
 from pipelines.registries.oci import OciRegistry
 from pipelines.registries.reference import Repository
@@ -47,7 +47,7 @@ def certificate(tmp_path: Path) -> Path:
 @pytest.fixture
 def far_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take 127.0.0.1 for a host like any other: TLS, and proxies from the environment."""
-    for module in (http, reference):
+    for module in (transport, reference):
         monkeypatch.setattr(module, "is_loopback", lambda host: False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
