@@ -6,7 +6,7 @@ Follows the distribution project's "Token Authentication Specification" and "OAu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +18,10 @@ from pipelines.registries.credentials import Login, LoginSource
 from pipelines.registries.descriptors import json_object
 from pipelines.registries.errors import AccessRefused, BrokenContent, ServerFault
 from pipelines.registries.reference import Repository
+from pipelines.registries.retries import TryAgain, retry_after_s
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_BEGINNING = re.compile(r"(?:^|,)\s*([A-Za-z0-9-]+)(?:\s+(?=[A-Za-z_]+\s*=)|\s*(?=,|$))")
 _CLIENT = "modelport"
 
 
@@ -32,10 +34,26 @@ class Challenge:
 
     @classmethod
     def parse(cls, header: str) -> Challenge:
-        """Read a WWW-Authenticate header; an unknown scheme keeps its name."""
-        scheme, _, rest = header.strip().partition(" ")
-        found = {key.lower(): quoted or plain for key, quoted, plain in _PARAMETER.findall(rest)}
-        return cls(scheme.lower(), found)
+        """Read a WWW-Authenticate header; of several challenges Bearer, else Basic, else the first.
+
+        An unknown scheme keeps its name.
+        """
+        begins = list(_BEGINNING.finditer(header))
+        ends = [*(begin.start() for begin in begins[1:]), len(header)]
+        challenges = {
+            begin[1].lower(): header[begin.end() : end] for begin, end in zip(begins, ends, strict=False)
+        }
+        scheme = next((one for one in ("bearer", "basic", *challenges) if one in challenges), "")
+        parameters = _PARAMETER.findall(challenges.get(scheme, ""))
+        return cls(scheme, {key.lower(): quoted or plain for key, quoted, plain in parameters})
+
+    def scopes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The rights on repositories that it asks for: each path and what is to be done there."""
+        for scope in self.parameters.get("scope", "").split():
+            kind, _, rest = scope.partition(":")
+            path, _, actions = rest.rpartition(":")
+            if kind == "repository" and path:
+                yield path, tuple(actions.split(","))
 
 
 class Authenticator:
@@ -45,7 +63,9 @@ class Authenticator:
         self.header: str | None = None
         self._repository = repository
         self._login = login
-        self._scope = f"repository:{repository.path}:{actions}"
+        self._wanted: dict[str, dict[str, None]] = {repository.path: dict.fromkeys(actions.split(","))}
+        """What a token has to allow. The registry's challenges add to it: ``delete`` to delete something,
+        ``metadata_read`` for a list in Azure, ``pull`` on the repository that a blob is mounted from."""
         self._minting = anyio.Lock()
 
     async def renew(self, http: httpx.AsyncClient, challenge: Challenge, *, refused: str | None) -> None:
@@ -56,6 +76,8 @@ class Authenticator:
         """
         async with self._minting:
             if self.header == refused:
+                for path, actions in challenge.scopes():
+                    self._wanted.setdefault(path, {}).update(dict.fromkeys(actions))
                 self.header = await self._minted(http, challenge)
 
     async def _minted(self, http: httpx.AsyncClient, challenge: Challenge) -> str:
@@ -89,17 +111,19 @@ class Authenticator:
 
     async def _token(self, http: httpx.AsyncClient, challenge: Challenge, login: Login | None) -> str:
         realm = self._realm(challenge)
-        fields = {"service": challenge.parameters.get("service", ""), "scope": self._scope}
+        service = {"service": challenge.parameters.get("service", "")}
+        scopes = [f"repository:{path}:{','.join(actions)}" for path, actions in self._wanted.items()]
         if login is not None and login.identity_token:
             grant = {
                 "grant_type": "refresh_token",
                 "client_id": _CLIENT,
                 "refresh_token": login.identity_token,
             }
-            answer = await http.post(realm, data=fields | grant)
+            answer = await http.post(realm, data={**service, "scope": " ".join(scopes), **grant})
         else:
             headers = {"Authorization": login.basic} if login is not None else {}
-            answer = await http.get(realm, params=fields | {"client_id": _CLIENT}, headers=headers)
+            fields = {**service, "scope": scopes, "client_id": _CLIENT}
+            answer = await http.get(realm, params=fields, headers=headers)
         return self._read_token(answer, login)
 
     def _realm(self, challenge: Challenge) -> str:
@@ -119,7 +143,12 @@ class Authenticator:
                 hint=login_hint(self._repository),
             )
         if answer.status_code >= 300:
-            raise ServerFault(f"{host}: its token endpoint answered {answer.status_code}")
+            fault = ServerFault(
+                f"{host}: its token endpoint answered {answer.status_code}", hint="run again later"
+            )
+            if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
+                raise TryAgain(fault, asked_s=retry_after_s(answer.headers.get("Retry-After", "")))
+            raise fault
         try:
             content: dict[str, Any] = json_object(answer.content, "the token")
         except BrokenContent:

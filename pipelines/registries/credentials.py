@@ -1,12 +1,22 @@
 """Whose name to push under: the configuration's secrets, then Docker's and Podman's auth files, or nobody's.
 
-The files and their order are those of containers-auth.json(5) and of ``docker login``.
+The order, the first that knows the host wins (containers-auth.json(5) and Docker's ``config.json``):
+
+1. ``username:`` and ``password:`` of the registry in modelport.yaml;
+2. the file that REGISTRY_AUTH_FILE names; 3. ``$DOCKER_CONFIG/config.json``;
+4. ``$XDG_RUNTIME_DIR/containers/auth.json`` (without that variable ``/run/containers/UID/auth.json``);
+5. ``~/.config/containers/auth.json`` (XDG_CONFIG_HOME); 6. ``~/.docker/config.json``; 7. nobody: anonymous.
+
+In each file: the helper that ``credHelpers`` names for the host, the one of ``credsStore``, then ``auths``,
+where the longest path wins. A helper that doesn't know the host, or isn't installed, doesn't end the search;
+one that isn't installed is told where nothing else has a login.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -68,16 +78,30 @@ def login_source(
 
 
 def login_from_files(repository: Repository, environ: Mapping[str, str]) -> Login | None:
-    """The first auth file that knows the repository or its host. Raises AccessRefused for a broken helper."""
+    """The first auth file that knows the repository or its host.
+
+    Raises:
+        AccessRefused: a helper broke, or is missing and nothing else has a login.
+    """
+    missing: AccessRefused | None = None
     for file in auth_files(environ):
         content = _read(file)
         helpers = content.get("credHelpers")
         helper = helpers.get(repository.host) if isinstance(helpers, dict) else None
         for name in (helper, content.get("credsStore")):
-            if isinstance(name, str) and (login := _from_helper(name, repository.host, environ)):
+            if not isinstance(name, str) or not name:
+                continue
+            try:
+                login = _from_helper(name, repository.host, environ)
+            except _HelperMissing as err:
+                missing = missing or err
+                continue
+            if login:
                 return login
         if login := _from_auths(content.get("auths"), repository):
             return login
+    if missing:
+        raise missing
     return None
 
 
@@ -89,8 +113,8 @@ def auth_files(environ: Mapping[str, str]) -> Iterator[Path]:
     docker = environ.get("DOCKER_CONFIG")
     if docker:
         yield Path(docker) / "config.json"
-    if runtime := environ.get("XDG_RUNTIME_DIR"):
-        yield Path(runtime) / "containers/auth.json"
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    yield Path(runtime) / ("containers/auth.json" if environ.get("XDG_RUNTIME_DIR") else "auth.json")
     yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json"
     if not docker:
         yield home / ".docker/config.json"
@@ -133,6 +157,10 @@ def _from_entry(entry: object) -> Login | None:
     return Login(str(user or ""), str(secret or "").rstrip("\0"), str(token or ""))
 
 
+class _HelperMissing(AccessRefused):
+    """The helper's program is not there."""
+
+
 def _from_helper(name: str, host: str, environ: Mapping[str, str]) -> Login | None:
     """Ask ``docker-credential-NAME get``; it knows nothing of this host: None."""
     program = (
@@ -141,7 +169,7 @@ def _from_helper(name: str, host: str, environ: Mapping[str, str]) -> Login | No
         else None
     )
     if program is None:
-        raise AccessRefused(
+        raise _HelperMissing(
             f"{host}: the credential helper docker-credential-{name[:60]} is not on PATH",
             hint="install it, or remove it from the auth file that names it",
         )
