@@ -51,6 +51,8 @@ class Provider:
     """Set by this system, and by no other."""
     run_url: tuple[str, ...] = ()
     """Templates over the environment; the first whose variables are all set counts."""
+    run_number: tuple[str, ...] = ()
+    """Counts the runs; where attempts of one run are counted too, those don't matter: it is one release."""
     repository_url: tuple[str, ...] = ()
     commit: tuple[str, ...] = ()
     branch: tuple[str, ...] = ()
@@ -78,6 +80,7 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
             "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}/attempts/{GITHUB_RUN_ATTEMPT}",
             "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}",
         ),
+        run_number=("GITHUB_RUN_NUMBER",),
         repository_url=("{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}",),
         commit=("GITHUB_SHA",),
         ref=("GITHUB_REF",),
@@ -101,6 +104,7 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
         name="CircleCI",
         marker="CIRCLECI",
         run_url=("{CIRCLE_BUILD_URL}",),
+        run_number=("CIRCLE_BUILD_NUM",),
         repository_url=("{CIRCLE_REPOSITORY_URL}",),
         commit=("CIRCLE_SHA1",),
         branch=("CIRCLE_BRANCH",),
@@ -114,6 +118,7 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
         name="GitLab CI",
         marker="GITLAB_CI",
         run_url=("{CI_JOB_URL}",),
+        run_number=("CI_PIPELINE_IID",),
         repository_url=("{CI_PROJECT_URL}",),
         commit=("CI_COMMIT_SHA",),
         branch=("CI_COMMIT_BRANCH",),
@@ -132,6 +137,7 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
         name="Azure Pipelines",
         marker="TF_BUILD",
         run_url=("{SYSTEM_COLLECTIONURI}{SYSTEM_TEAMPROJECT}/_build/results?buildId={BUILD_BUILDID}",),
+        run_number=("BUILD_BUILDID",),
         repository_url=("{BUILD_REPOSITORY_URI}",),
         commit=("BUILD_SOURCEVERSION",),
         ref=("BUILD_SOURCEBRANCH",),
@@ -154,6 +160,7 @@ PROVIDERS: Final[tuple[Provider, ...]] = (
         name="Jenkins",
         marker="JENKINS_URL",
         run_url=("{BUILD_URL}",),
+        run_number=("BUILD_NUMBER",),
         repository_url=("{GIT_URL}",),
         commit=("GIT_COMMIT",),
         # BRANCH_NAME in multibranch jobs (PR-12 for a change, a tag's name for a tag), GIT_BRANCH elsewhere.
@@ -174,6 +181,7 @@ class CiSystem:
 
     name: str = ""
     run_url: str | None = None
+    run_number: str | None = None
     repository_url: str | None = None
     commit: str | None = None
     """The commit that the run is for; what the checkout holds is for Git to say."""
@@ -268,6 +276,7 @@ def _facts(provider: Provider, environ: Mapping[str, str]) -> CiSystem:
     return CiSystem(
         name=provider.name,
         run_url=_filled(provider.run_url, environ),
+        run_number=_first(provider.run_number, environ),
         repository_url=_filled(provider.repository_url, environ),
         commit=_first(provider.commit, environ),
         head_commit=_first(provider.head_commit, environ) or _head_of(event),

@@ -18,7 +18,7 @@ from pipelines.config_scan import ScanPolicy
 from pipelines.config_values import SecretRef, Section, problem
 from pipelines.config_yaml import read_yaml
 from pipelines.errors import ConfigError, Place
-from pipelines.tag_templates import MovingTag, VersionTag
+from pipelines.tag_templates import FixedTag, MovingTag, Tag
 
 __all__ = [
     "FILE_NAME",
@@ -75,7 +75,7 @@ class Environment(Section):
     """The registries of this environment."""
     gates: tuple[Gate, ...] = ("check", "scan", "inventory")
     """What has to be recorded for the digest, as passed, in the registry that it comes from."""
-    moving_tags: tuple[str, ...] = ()
+    moving_tags: tuple[FixedTag, ...] = ()
     """Tags that move to what was promoted, like "production"."""
 
 
@@ -121,10 +121,10 @@ class Model(Section):
     """How the finished image is asked whether the model works."""
     scan: ScanPolicy = ScanPolicy()
     """What of the scanners' findings stops a release."""
-    tags: tuple[VersionTag, ...] = ("{commit:12}", "{version}")
-    """Tags that name one release for ever."""
+    tags: tuple[Tag, ...] = Field(default=("{commit:12}", "{version}"))
+    """Tags that name one release for ever; {tag: …, moving: true} is one that moves."""
     moving_tags: tuple[MovingTag, ...] = ("latest",)
-    """Tags that move forward with each release."""
+    """Tags that move forward with each release; "latest" only where tags: has none that moves."""
     registries: tuple[Registry, ...] = ()
     """Where releases go; without one, to the OCI layout under .modelport/images."""
     release: ReleaseRule = ReleaseRule()
@@ -136,6 +136,18 @@ class Model(Section):
 
     directory: Annotated[Path, Field(exclude=True, json_schema_extra={"modelport": "internal"})]
     file: Annotated[Path, Field(exclude=True, json_schema_extra={"modelport": "internal"})]
+
+    @property
+    def release_tags(self) -> tuple[str, ...]:
+        """The templates of the tags that name one release for ever."""
+        return tuple(one.tag for one in self.tags if not one.moving)
+
+    @property
+    def moving_templates(self) -> tuple[str, ...]:
+        """The templates of all tags that move, wherever they are written."""
+        named = tuple(one.tag for one in self.tags if one.moving)
+        own = self.moving_tags if "moving_tags" in self.model_fields_set or not named else ()
+        return tuple(dict.fromkeys((*named, *own)))
 
 
 def load(file: Path, environ: Mapping[str, str] | None = None) -> Model:

@@ -61,6 +61,10 @@ class SourceRevision:
     """Every tag on the commit."""
     pull_request: str | None = None
     """Its number, when the run is for one."""
+    run: str | None = None
+    """The number of the CI run."""
+    on_remote: bool | None = None
+    """Whether a branch of a remote has the commit; None: there is none, or a CI system checked it out."""
 
     @property
     def short(self) -> str:
@@ -101,6 +105,8 @@ async def read_source(
         )
         tasks.start_soon(ask, "remotes", "config", "--null", "--get-regexp", r"^remote\..*\.url$")
         tasks.start_soon(ask, "status", "-C", str(root), *_STATUS)
+        tasks.start_soon(ask, "known", "for-each-ref", "--count=1", "refs/remotes")
+        tasks.start_soon(ask, "holding", "for-each-ref", "--count=1", "--contains=HEAD", "refs/remotes")
     ci = detect(environ)
     tags = _tags(found["tags"].split(), ci, commit)
     return SourceRevision(
@@ -115,7 +121,14 @@ async def read_source(
         root=root,
         tags=tags,
         pull_request=ci.pull_request,
+        run=ci.run_number,
+        on_remote=bool(found["holding"]) if found["known"] and not _in_ci(ci, environ) else None,
     )
+
+
+def _in_ci(ci: CiSystem, environ: Mapping[str, str]) -> bool:
+    """Whether the checkout is a CI system's: of what a remote has, and often without its branches."""
+    return bool(ci.name or environ.get("CI"))
 
 
 def _name_of(directory: Path) -> str:
@@ -331,3 +344,8 @@ def releasable(model: Model, source: SourceRevision) -> str | None:
         return "no branch is checked out, and no version tag of release.tags is on the commit"
     branches = ", ".join(model.release.branches) or "none"
     return f"branch {source.branch} is not in release.branches ({branches})"
+
+
+def unpublished(source: SourceRevision) -> str | None:
+    """Why nobody else could follow an image to this commit, or None when they can."""
+    return "not pushed to a branch of the remote yet (git push)" if source.on_remote is False else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from pipelines.config_values import problem
+from pipelines.config_values import Section, problem
 
 PLACEHOLDERS: Final = {
     "commit": "the commit's digits, {commit:12} the first twelve",
@@ -19,9 +19,10 @@ PLACEHOLDERS: Final = {
     "patch": "its third",
     "branch": "the branch",
     "date": "the day of the commit (UTC), like 20261231",
+    "run": "the number of the CI run; absent on a laptop",
     "name": "the model's name",
 }
-_IDENTIFYING: Final = frozenset({"commit", "version"})
+_IDENTIFYING: Final = frozenset({"commit", "version", "run"})
 _LONGEST: Final = 128
 
 
@@ -115,12 +116,50 @@ def _checked_version(template: str) -> str:
         raise problem(
             "tag",
             f'the tag "{template}" is the same for several commits',
-            "tags: need {commit} or {version}; one that moves with each release belongs to moving_tags:",
+            "tags: need {commit}, {version} or {run}; one that moves on with each release belongs to "
+            "moving_tags:, or is written {tag: …, moving: true}",
         )
     return template
 
 
-VersionTag = Annotated[str, AfterValidator(_checked_version)]
-"""A template of a tag that names one commit for ever."""
+def _checked_fixed(tag: str) -> str:
+    if "{" in tag:
+        raise problem(
+            "tag", f'"{tag}" has a placeholder', "a tag of an environment is written out: production"
+        )
+    return _checked(tag)
+
+
+class NamedTag(Section):
+    """A tag of a release."""
+
+    tag: str
+    """The tag, or a template of it."""
+    moving: bool = False
+    """It moves forward with each release, as those of moving_tags do."""
+
+    @model_validator(mode="after")
+    def _hold_form(self) -> Self:
+        (_checked if self.moving else _checked_version)(self.tag)
+        return self
+
+
+def _from_text(value: object) -> object:
+    return value if isinstance(value, dict | NamedTag) else {"tag": value}
+
+
+class _AlsoText:
+    """In YAML the template alone is enough; the JSON Schema has to say so."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: Any, handler: Any
+    ) -> dict[str, Any]:  # pydantic's own types
+        return {"anyOf": [{"type": "string", "title": "Template"}, handler(schema)]}
+
+
+Tag = Annotated[NamedTag, BeforeValidator(_from_text), _AlsoText()]
+"""A tag of ``tags:``, in YAML also as plain text: then it names one commit for ever."""
 MovingTag = Annotated[str, AfterValidator(_checked)]
 """A template of a tag that moves on."""
+FixedTag = Annotated[str, AfterValidator(_checked_fixed)]
+"""A tag without placeholders."""

@@ -143,7 +143,7 @@ class _Comparison:
         """The highest version tag of what the tag names (a version is a tag, not always a label)."""
         others = set(await self.registry.tags()) - {self.tag, *self.names.moving_tags}
         found = [(version, tag) for tag in others if (version := ParsedVersion.of_tag(tag))]
-        found.sort(key=lambda one: one[0].order, reverse=True)
+        found.sort(key=lambda one: (one[0].order, one[0].text), reverse=True)  # 1.3.0 before 1.3
         newer = sum(version.order > ours.order for version, _ in found)
         for start in range(0, min(len(found), newer + _OLDER_VERSIONS), _AT_ONCE):
             some = found[start : start + _AT_ONCE]

@@ -61,7 +61,7 @@ def names(
     if source.dirty:
         return Names((), (f"{source.short}-dirty",), labels)
     values = _values(model, source)
-    version_tags = _rendered(model.tags, values) or _rendered((FALLBACK_TAG,), values)
+    version_tags = _rendered(model.release_tags, values) or _rendered((FALLBACK_TAG,), values)
     if releasable(model, source) is not None:
         return Names(version_tags, (), labels)
     templates = _moving(model, source)
@@ -79,7 +79,7 @@ def _moving(model: Model, source: SourceRevision) -> tuple[str, ...]:
     version = _version(model, source)
     on_branch = source.branch in model.release.branches
     final = version is not None and version.is_final and not _only_by_glob(model, source)
-    return tuple(tag for tag in model.moving_tags if "{" in tag or on_branch or final)
+    return tuple(tag for tag in model.moving_templates if "{" in tag or on_branch or final)
 
 
 def _only_by_glob(model: Model, source: SourceRevision) -> bool:
@@ -113,6 +113,7 @@ def _values(model: Model, source: SourceRevision) -> dict[str, str | None]:
         "patch": patch,
         "branch": source.branch,
         "date": source.committed_at.astimezone(UTC).strftime("%Y%m%d"),
+        "run": source.run,
         "name": model.name,
     }
 

@@ -214,6 +214,22 @@ def test_who_runs_us_and_where_to_look(
     assert (ci.name, ci.run_url, ci.repository_url) == (name, run_url, repository)
 
 
+@pytest.mark.parametrize(
+    ("environ", "number"),
+    [
+        (GITHUB | {"GITHUB_RUN_NUMBER": "41", "GITHUB_RUN_ATTEMPT": "2"}, "41"),
+        (CIRCLE | {"CIRCLE_BUILD_NUM": "22"}, "22"),
+        (JENKINS | {"BUILD_NUMBER": "7"}, "7"),
+        (GITLAB | {"CI_PIPELINE_IID": "5", "CI_PIPELINE_ID": "90210"}, "5"),
+        (AZURE, "9"),
+        (JENKINS, None),
+        ({"CI": "true", "BUILD_NUMBER": "7"}, None),
+    ],
+)
+def test_the_run_s_number(environ: dict[str, str], number: str | None) -> None:
+    assert detect(environ).run_number == number
+
+
 def test_a_pull_request_s_head_is_not_the_merge_commit(tmp_path: Path) -> None:
     event = tmp_path / "event.json"
     event.write_text(json.dumps({"number": 17, "pull_request": {"number": 17, "head": {"sha": HEAD}}}))

@@ -49,7 +49,7 @@ def test_an_empty_file_beside_a_dockerfile_is_enough(write: Write) -> None:
     model = load(write(""), {})
     assert model.name == "mine"
     assert model.build == DockerfileBuild()
-    assert (model.tags, model.moving_tags) == (("{commit:12}", "{version}"), ("latest",))
+    assert (model.release_tags, model.moving_templates) == (("{commit:12}", "{version}"), ("latest",))
     assert model.release.branches == ("main", "master")
     assert model.registries == ()
     assert model.tools.image == "python:3.11-slim"
@@ -144,6 +144,19 @@ def test_values_can_not_be_changed(write: Write) -> None:
         ("tags:\n- '{commit'\n", 2, "has a brace without its twin"),
         ("tags:\n- '{version:3}'\n", 2, "{version} can't be cut"),
         ("tags:\n- stable\n", 2, 'the tag "stable" is the same for several commits'),
+        ("tags:\n- {tag: stable}\n", 2, 'the tag "stable" is the same for several commits'),
+        ("tags:\n- {tag: 'a/b', moving: true}\n", 2, "does not make a tag"),
+        (
+            "tags:\n- {tag: latest, movin: true}\n",
+            2,
+            'unknown key "movin" in tags[0]; did you mean "moving"?',
+        ),
+        ("tags:\n- 1.5\n", 2, "expected text, found a number"),
+        (
+            "environments: {a: {registries: [r.example/m], moving_tags: ['{version}']}}\n",
+            1,
+            "has a placeholder",
+        ),
         ("tags:\n- '{commit}/x'\n", 2, "does not make a tag"),
         ("tags:\n- '{commit.__class__}'\n", 2, "unknown placeholder"),
         ("registries:\n- https://a.example/b\n", 2, 'written without a scheme: "a.example/b"'),

@@ -87,11 +87,44 @@ def test_a_template_without_its_value_is_left_out_but_one_immutable_tag_remains(
 
 
 def test_every_placeholder() -> None:
-    template = "{name}-{version}-{major}-{minor}-{patch}-{branch}-{date}-{commit:7}"
+    template = "{name}-{version}-{major}-{minor}-{patch}-{branch}-{date}-{run}-{commit:7}"
     late = datetime(2026, 1, 2, 1, 0, tzinfo=timezone(timedelta(hours=9)))
-    made = names(model(tags=[template]), revision(tags=("v1.2.3",), committed_at=late))
-    assert made.version_tags == ("langid-1.2.3-1-2-3-main-20260101-8f3c2a1",)
+    made = names(model(tags=[template]), revision(tags=("v1.2.3",), committed_at=late, run="41"))
+    assert made.version_tags == ("langid-1.2.3-1-2-3-main-20260101-41-8f3c2a1",)
     assert all("{" + name in template for name in PLACEHOLDERS)
+
+
+def test_a_run_s_number_is_only_there_in_ci() -> None:
+    counted = model(tags=["build-{run}", "{version}-{run}"])
+    assert names(counted, revision(run="41")).version_tags == ("build-41",)
+    assert names(counted, revision(run="41", tags=("v1.0.0",))).version_tags == ("build-41", "1.0.0-41")
+    assert names(counted, revision()).version_tags == ("8f3c2a1b9d04",), "on a laptop"
+
+
+def test_a_moving_tag_may_stand_among_the_others() -> None:
+    mixed = model(tags=["{commit:12}", {"tag": "newest", "moving": True}, {"tag": "{version}"}])
+    made = names(mixed, revision(tags=("v1.2.0",)))
+    assert (made.version_tags, made.moving_tags) == (("8f3c2a1b9d04", "1.2.0"), ("newest",))
+    both = model(tags=["{version}", {"tag": "newest", "moving": True}], moving_tags=["latest", "newest"])
+    assert names(both, revision(tags=("v1.2.0",))).moving_tags == ("newest", "latest")
+    assert names(both, revision(tags=("v1.2.0-rc.1",), branch=None)).moving_tags == ()
+
+
+def test_a_branch_s_own_tags_are_known_as_such() -> None:
+    made = names(model(moving_tags=["latest", "{branch}", "{branch}-{date}"]), revision())
+    assert made.moving_tags == ("latest", "main", "main-20260102")
+    assert made.branch_tags == ("main", "main-20260102")
+    assert names(model(moving_tags=["{branch}"]), revision(branch="feature")).branch_tags == ()
+
+
+def test_pre_releases_of_both_schemes_move_nothing() -> None:
+    moving = model(moving_tags=["latest", "{major}", "{major}.{minor}"])
+    for version in ("1.2.0-rc.1", "1.2.0rc1", "1.2.0.dev4", "1.2.0-alpha", "1.2.0-7", "1.2.0.post1.dev2"):
+        made = names(moving, revision(branch=None, tags=(f"v{version}",)))
+        assert (made.version_tags[-1], made.moving_tags) == (version, ()), version
+    for version in ("1.2.0", "1.2.0.post1", "1.2.0+cpu"):
+        made = names(moving, revision(branch=None, tags=(f"v{version}",)))
+        assert made.moving_tags == ("latest", "1", "1.2"), version
 
 
 def test_the_same_name_twice_is_one_immutable_name() -> None:
