@@ -1,0 +1,112 @@
+"""Attest: what the gates found out, as referrers of the release that are pushed with it, before any name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pipelines.errors import CheckFailed
+from pipelines.registries.descriptors import Manifest, canonical_json, sha256
+from pipelines.statements import GateVerdict, Result, sbom_referrer, verdict_referrer
+from pipelines.values import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipelines.config import Model
+    from pipelines.config_values import Section
+    from pipelines.release_image import ReleaseImage
+    from pipelines.scanners.port import ScannerResult
+    from pipelines.stages.check_report import CheckReport, Rung
+    from pipelines.stages.inventory import Inventory
+    from pipelines.stages.scan import ScanReport
+
+_MOST_IDS: Final = 200
+"""Findings that a statement names, each scanner's worst first."""
+
+
+def attest(
+    release: ReleaseImage, check: CheckReport, scan: ScanReport, inventory: Inventory, model: Model
+) -> tuple[Manifest, ...]:
+    """The referrers of ``release``: verdicts of check and scan, and the SBOM. Their blobs are in its layout.
+
+    Deterministic: durations, times and the run's address stay out.
+
+    Raises:
+        CheckFailed: a file that the check judged by can't be read any more.
+    """
+    verdicts = (check_verdict(check, model), scan_verdict(scan))
+    return (
+        *(verdict_referrer(one, model.name, release.manifest, release.layout) for one in verdicts),
+        sbom_referrer(inventory.sbom, release.manifest, release.layout),
+    )
+
+
+def check_verdict(report: CheckReport, model: Model) -> GateVerdict:
+    """What the check says of the image, rung by rung. Raises CheckFailed, see ``attest``."""
+    return GateVerdict(
+        gate="check",
+        result=Result.FAILED if report.failed else Result.PASSED,
+        passed=tuple(rung.name for rung in report.rungs if rung.ok),
+        failed=tuple(rung.name for rung in report.rungs if not rung.ok),
+        configuration={"modelport.yaml#check": _section(model.check), **_files(model)},
+        facts={rung.name: facts for rung in report.rungs if (facts := _rung_facts(rung))},
+    )
+
+
+def _files(model: Model) -> dict[str, str]:
+    """The files with the expected answers."""
+    named = [model.check.golden, model.check.quality.data if model.check.quality else None]
+    try:
+        return {name: sha256((model.directory / name).read_bytes()) for name in named if name}
+    except OSError as err:
+        raise CheckFailed(
+            f"{err.filename} can't be read any more: {err.strerror}",
+            hint="it changed during the run: run again",
+        ) from err
+
+
+def _rung_facts(rung: Rung) -> dict[str, JSON]:
+    if rung.name == "golden":
+        return {key: rung.facts.get(key) for key in ("passed", "total")}
+    if rung.name == "quality":
+        keys = ("metric", "rows", "at_least", "at_most")
+        known: dict[str, JSON] = {key: found for key in keys if (found := rung.facts.get(key)) is not None}
+        value = rung.facts.get("value")
+        # Three digits, as they are shown: the last ones may differ between machines.
+        return known | ({"value": f"{value:.3f}"} if value is not None else {})
+    return {}
+
+
+def scan_verdict(report: ScanReport) -> GateVerdict:
+    """What the policy says of the scanners' results. Findings and silence that it lets pass are warnings."""
+    verdict = report.verdict
+    failed = {one.scanner for one in verdict.blocking} | {one.scanner for one in verdict.not_audited}
+    warned = {one.scanner for one in report.results if one.findings or not one.audited} - failed
+    names = [one.scanner for one in report.results]
+    return GateVerdict(
+        gate="scan",
+        result=Result.FAILED if verdict.blocks else Result.WARNED if warned else Result.PASSED,
+        passed=tuple(name for name in names if name not in failed | warned),
+        warned=tuple(name for name in names if name in warned),
+        failed=tuple(name for name in names if name in failed),
+        configuration={"modelport.yaml#scan": _section(report.policy)},
+        facts={one.scanner: _scanner_facts(one, report) for one in report.results},
+    )
+
+
+def _scanner_facts(result: ScannerResult, report: ScanReport) -> dict[str, JSON]:
+    findings = sorted(result.findings, key=lambda one: one.rank)
+    waived = {finding.id for finding, _ in report.verdict.waived if finding.scanner == result.scanner}
+    return {
+        "audited": result.audited,  # why not is in the record: its words may differ from run to run
+        "judged_by": result.data,
+        "found": len(findings),
+        "findings": [one.id for one in findings[:_MOST_IDS]],
+        "waived": [*sorted(waived)],
+    }
+
+
+def _section(section: Section) -> str:
+    """The digest of a part of the configuration, whatever way it was written."""
+    values: Mapping[str, Any] = section.model_dump(mode="json")  # Any: plain JSON, hashed
+    return sha256(canonical_json(values))
