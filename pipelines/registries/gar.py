@@ -11,11 +11,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pipelines.config_clouds import Kind
 from pipelines.registries.errors import AccessRefused, NotFound
 from pipelines.registries.gar_api import ArtifactApi, Conflict, Json, Place
 from pipelines.registries.gar_login import GoogleLogin
 from pipelines.registries.oci import OciRegistry
 from pipelines.registries.port import OpenRegistry, Registry, UploadSessions
+from pipelines.registries.quirks import quirks_of
 from pipelines.registries.reference import Repository
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def registry(
     """
     place = Place.of(repository, environ)
     login = GoogleLogin(target, repository, environ, read_only=read_only)
-    plain = OciRegistry(repository, login.for_connection(), read_only=read_only)
+    quirks = quirks_of(Kind.GAR, repository.host)
+    plain = OciRegistry(repository, login.for_connection(), read_only, quirks=quirks)
     return GarRegistry(plain, login, place, ArtifactApi.of(login, place, environ), target.settings)
 
 

@@ -1,7 +1,7 @@
 """Who may pull and push: the members of two roles in a repository's own access policy.
 
 Read, changed and written with its etag (IAM's "Policy" reference), so that nobody else's change is lost.
-Other roles stay as they are; what is granted on the project or above is not seen here, and holds all the same.
+Other roles stay as they are; what is granted on the project or above is not seen here, and holds as well.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def check(host: str, settings: RepositorySettings) -> None:
         for member in members:
             if not _PRINCIPAL.fullmatch(member):
                 raise RegistryError(
-                    f'{host} (gar): {key}: "{member}" is no principal of Google Cloud',
+                    f'gar: settings.{key}: {host}: "{member}" is no principal of Google Cloud',
                     hint="like serviceAccount:NAME@PROJECT.iam.gserviceaccount.com, group:TEAM@example.com, "
                     "principalSet://iam.googleapis.com/…",
                 )
             if key == "push" and member in _PUBLIC:
                 raise RegistryError(
-                    f"{host} (gar): push: {member} would let anybody replace images",
+                    f"gar: settings.push: {host}: {member} would let anybody replace images",
                     hint="name who pushes; pull: may be public",
                 )
 
@@ -103,7 +103,7 @@ def _members(now: Json, role: str, place: Place) -> tuple[str, ...]:
             continue
         if binding.get("condition"):
             raise RegistryError(
-                f"{place.repository} (gar): {role} is granted under a condition, which can't be judged here",
+                f"gar: settings: {place.repository} grants {role} under a condition, which can't be judged",
                 hint="take that grant away, or leave pull: and push: out of the settings",
             )
         found += [str(member) for member in binding.get("members") or ()]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.registries import gar_access, gar_retention
 from pipelines.registries.administration import Administration, Change
-from pipelines.registries.errors import NotFound, RegistryError
+from pipelines.registries.errors import NotFound, RegistryError, RepositoryMissing
 from pipelines.registries.gar import create, scanning
 from pipelines.registries.gar_api import LOCATION_VARIABLE, ArtifactApi, Json, Place
 from pipelines.registries.gar_login import GoogleLogin
@@ -52,7 +52,7 @@ class GarAdministration:
             if now is None
             else [*self._immutability(settings, now), *self._scan(settings, now)]
         )
-        changes += gar_retention.differences(self.api, self.place, settings.retention, now or {})
+        changes += gar_retention.differences(self.api, self.place, settings.retention, moving_tags, now or {})
         policy = {} if now is None else await gar_access.policy(self.api, self.place, settings)
         changes += gar_access.differences(self.api, self.place, settings, policy)
         return tuple(changes)
@@ -60,7 +60,7 @@ class GarAdministration:
     def _check(self, settings: RepositorySettings, moving_tags: tuple[str, ...]) -> None:
         if not self.place.location:
             raise RegistryError(
-                f"{self.host} (gar): nothing tells the location of {self.place.repository}",
+                f"gar: {self.host}: nothing tells the location of {self.place.repository}",
                 hint=f"set {LOCATION_VARIABLE}, like europe-west1",
             )
         if conflict := immutability_conflict(self.host, settings, moving_tags):
@@ -75,13 +75,18 @@ class GarAdministration:
             return None
         if now.get("format") != "DOCKER" or now.get("mode") not in (None, "STANDARD_REPOSITORY"):
             raise RegistryError(
-                f"{self.host} (gar): {self.place.repository} is a {now.get('mode', '')} of format "
+                f"gar: {self.host}: {self.place.repository} is a {now.get('mode', '')} of format "
                 f"{now.get('format')}: images can't be pushed to it",
                 hint="name a standard repository of format docker",
             )
         return now
 
     def _creation(self, settings: RepositorySettings) -> Change:
+        if not settings.create:
+            raise RepositoryMissing(
+                f"{self.host} has no repository {self.place.name}, and settings.create says not to make it",
+                hint="have it made, or set create: true",
+            )
         parts = [f"docker repository in {self.place.location}"]
         if settings.immutable_tags:
             parts.append("tags can't be overwritten")
@@ -101,7 +106,7 @@ class GarAdministration:
             return []
         resource: Json = {"dockerConfig": {"immutableTags": wanted}}
         apply = partial(self._patch, resource, "dockerConfig")
-        return [Change("immutable_tags", _on(there), _on(wanted), apply, widens=not wanted)]
+        return [Change("tag immutability", _on(there), _on(wanted), apply, widens=not wanted)]
 
     def _scan(self, settings: RepositorySettings, now: Json) -> list[Change]:
         self._check_key(settings, now)
@@ -111,7 +116,7 @@ class GarAdministration:
         wanted, there = settings.scan_on_push, scan.get("enablementConfig") != "DISABLED"
         if wanted and there and scan.get("enablementState") == "SCANNING_DISABLED":
             raise RegistryError(
-                f"{self.host} (gar): scan_on_push: the repository follows its project, which does not scan",
+                f"gar: settings.scan_on_push: the project of {self.place.repository} does not scan",
                 hint="gcloud services enable containerscanning.googleapis.com "
                 f"--project {self.place.project}",
             )
@@ -119,13 +124,13 @@ class GarAdministration:
             return []
         resource: Json = {"vulnerabilityScanningConfig": {"enablementConfig": scanning(wanted)}}
         apply = partial(self._patch, resource, "vulnerabilityScanningConfig")
-        return [Change("scan_on_push", _on(there), _on(wanted), apply)]
+        return [Change("scan on push", _on(there), _on(wanted), apply)]
 
     def _check_key(self, settings: RepositorySettings, now: Json) -> None:
         key = now.get("kmsKeyName") or ""
         if settings.encryption_key and settings.encryption_key != key:
             raise RegistryError(
-                f"{self.host} (gar): encryption_key: {self.place.repository} is encrypted with "
+                f"gar: settings.encryption_key: {self.place.repository} is encrypted with "
                 f"{key or 'a key of Google'}, and Artifact Registry never changes a repository's key",
                 hint="make another repository with the wanted key and release there",
             )
@@ -141,7 +146,8 @@ def immutability_conflict(
     if not settings.immutable_tags or not moving_tags:
         return None
     return RegistryError(
-        f"{host} (gar): immutable_tags holds every tag fast, and {', '.join(moving_tags)} would have to move",
+        f"gar: settings.immutable_tags: {host} then holds every tag fast, and {', '.join(moving_tags)} "
+        "would have to move",
         hint="moving_tags: [] for this model, or immutable_tags: false; a digest never changes either way",
     )
 

@@ -19,13 +19,15 @@ from pipelines.errors import UsageError
 from pipelines.registries.errors import AccessRefused, Busy, NotFound, RegistryError, ServerFault
 from pipelines.registries.gar_credentials import CREDENTIALS_VARIABLE, endpoint
 from pipelines.registries.gar_login import GoogleLogin
-from pipelines.registries.http import TIMEOUT, Retries, TryAgain, retry_after_s, trusted_authorities
 from pipelines.registries.reasons import connection_error, is_worth_retrying
 from pipelines.registries.reference import Repository
+from pipelines.registries.retries import Retries, TryAgain, retry_after_s
+from pipelines.registries.transport import trusted_authorities
 
 LOCATION_VARIABLE = "CLOUDSDK_ARTIFACTS_LOCATION"
 """gcloud's own variable: the location, where the registry's host does not tell it."""
 OPERATION_LIMIT_S = 120.0
+TIMEOUT_S = 60.0
 _HOST = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
 _GCR_LOCATIONS = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
 
@@ -134,7 +136,7 @@ class ArtifactApi:
         local = is_loopback(httpx.URL(self.base_url).netloc.decode())
         request = httpx.Request(method, f"{self.base_url}v1/{path}", params=query, json=body)
         async with httpx.AsyncClient(
-            verify=trusted_authorities(), trust_env=not local, timeout=TIMEOUT
+            verify=trusted_authorities(), trust_env=not local, timeout=TIMEOUT_S
         ) as http:
             try:
                 return await self._retried(http, request, renew=False)
@@ -166,8 +168,8 @@ class ArtifactApi:
         try:
             response = await http.send(request)
         except httpx.HTTPError as err:
-            error = connection_error(request.url.netloc.decode(), err)
-            raise (TryAgain(error) if is_worth_retrying(err) else error) from err
+            broken = connection_error(request.url.netloc.decode(), err)
+            raise (TryAgain(broken) if is_worth_retrying(err) else broken) from err
         content = _json(response)
         if response.status_code < 300:
             return content

@@ -20,11 +20,13 @@ _DAY_S = 24 * 60 * 60
 _REFERRERS = "referrers (SBOM, statements) count as untagged images there"
 
 
-def differences(api: ArtifactApi, place: Place, retention: Retention | None, now: Json) -> list[Change]:
+def differences(
+    api: ArtifactApi, place: Place, retention: Retention | None, moving_tags: tuple[str, ...], now: Json
+) -> list[Change]:
     """What to change in the repository ``now``; nothing where no retention is asked for."""
     if retention is None:
         return []
-    wanted = policies(place.package, retention)
+    wanted = policies(place.package, retention, moving_tags)
     there = _own(place.package, now)
     if {name: _essence(policy) for name, policy in there.items()} == {
         name: _essence(policy) for name, policy in wanted.items()
@@ -43,21 +45,23 @@ def differences(api: ArtifactApi, place: Place, retention: Retention | None, now
     return [Change("retention", _shown(there), after, apply, removes=_removed(place.package, retention))]
 
 
-def policies(package: str, retention: Retention) -> dict[str, Json]:
-    """The cleanup policies of one image name, by their ids."""
+def policies(package: str, retention: Retention, moving_tags: tuple[str, ...]) -> dict[str, Json]:
+    """The cleanup policies of one image name, by their ids. What a moving tag names is always kept."""
     prefix, found = _prefix(package), list[tuple[str, str, str, Json]]()
-    names = [package]
     if retention.untagged_days is not None:
         condition: Json = {"tagState": "UNTAGGED", "olderThan": f"{retention.untagged_days * _DAY_S}s"}
         found.append(("untagged", "DELETE", "condition", condition))
     if retention.keep_last is not None:
         found.append(("older", "DELETE", "condition", {"tagState": "ANY"}))
         found.append(("newest", "KEEP", "mostRecentVersions", {"keepCount": retention.keep_last}))
+        if moving_tags:
+            tagged: Json = {"tagState": "TAGGED", "tagPrefixes": sorted(moving_tags)}
+            found.append(("moving", "KEEP", "condition", tagged))
     return {
         f"{prefix}{end}": {
             "id": f"{prefix}{end}",
             "action": action,
-            kind: {**what, "packageNamePrefixes": names},
+            kind: {**what, "packageNamePrefixes": [package]},
         }
         for end, action, kind, what in found
     }
@@ -72,7 +76,7 @@ def _prefix(package: str) -> str:
 
 
 def _is_own(package: str, name: str) -> bool:
-    return name in {f"{_prefix(package)}{end}" for end in ("untagged", "older", "newest")}
+    return name in {f"{_prefix(package)}{end}" for end in ("untagged", "older", "newest", "moving")}
 
 
 def _all(resource: Json) -> dict[str, Json]:
