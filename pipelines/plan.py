@@ -15,7 +15,7 @@ from pipelines.registries.directory import LayoutRegistry
 from pipelines.registries.layout import ImageLayout
 from pipelines.registries.port import Registry
 from pipelines.registries.targets import registries_of
-from pipelines.source import SourceRevision, read_source, releasable
+from pipelines.source import SourceRevision, read_source, releasable, unpublished
 from pipelines.stages.check_plan import plan_check
 from pipelines.stages.tag import Names, names
 from pipelines.state import state_directory
@@ -82,7 +82,7 @@ def _held_back(model: Model, source: SourceRevision) -> str:
     """Why a production registry does not get this commit. Registries on loopback and layouts always do."""
     if all(is_loopback(target.host) for target in model.registries):
         return ""
-    if reason := releasable(model, source):
+    if reason := releasable(model, source) or unpublished(source):
         return f"not pushed: {reason}"
     if source.shallow:
         return "not pushed: a shallow checkout has no history or version tags (git fetch --unshallow --tags)"

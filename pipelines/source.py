@@ -348,4 +348,4 @@ def releasable(model: Model, source: SourceRevision) -> str | None:
 
 def unpublished(source: SourceRevision) -> str | None:
     """Why nobody else could follow an image to this commit, or None when they can."""
-    return "not pushed to a branch of the remote yet (git push)" if source.on_remote is False else None
+    return "no branch of the remote has this commit yet (git push)" if source.on_remote is False else None

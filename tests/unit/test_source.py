@@ -13,6 +13,7 @@ import pytest
 
 from pipelines.config import Model, ReleaseRule
 from pipelines.errors import SourceError
+from pipelines.plan import Push, make_plan
 from pipelines.source import SourceRevision, browser_address, read_source, releasable
 
 pytestmark = pytest.mark.anyio
@@ -308,6 +309,30 @@ async def test_a_checkout_of_another_user_is_explained(repository: Path) -> None
     assert caught.value.hint.endswith(f"git config --global --add safe.directory {repository}")
     safe = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
     assert (await read(repository, safe)).branch == "main"
+
+
+async def test_a_commit_that_no_remote_has_is_known_and_held_back_from_production(
+    repository: Path, tmp_path: Path
+) -> None:
+    assert (await read(repository)).on_remote is None, "there is no remote"
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(repository), str(clone))
+    assert (await read(clone)).on_remote is True
+    git(clone, "switch", "-q", "-c", "topic")
+    commit(clone, "more.txt")
+    git(clone, "switch", "-q", "main")
+    git(clone, "merge", "-q", "--ff-only", "topic")
+    source = await read(clone)
+    assert source.on_remote is False
+    production, local = (
+        make_plan(model(registries=[where]), source, tmp_path / "state", {}, Push.AUTO)
+        for where in ("registry.example.com/models", "127.0.0.1:5000/models")
+    )
+    assert production.held_back == "not pushed: no branch of the remote has this commit yet (git push)"
+    assert (local.held_back, local.names.moving_tags) == ("", ("latest",))
+    assert (await read(clone, {"CI": "true"})).on_remote is None, "a checkout of what a remote has"
+    git(clone, "push", "-q", "origin", "topic")
+    assert (await read(clone)).on_remote is True, "on any branch of it"
 
 
 def model(**values: object) -> Model:
