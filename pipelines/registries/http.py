@@ -159,9 +159,20 @@ class Connection:
         response = await self._send(call, used)
         if response.status_code != 401 or not own:
             return response
-        await response.aclose()
-        challenge = Challenge.parse(response.headers.get("WWW-Authenticate", ""))
+        response = await self._again(call, response, used)
+        given = self._authenticator.header
+        if response.status_code == 401 and used is None and (given or "").startswith("Basic "):
+            # A cloud's password may have been kept from an earlier connection: its source gives another now.
+            response = await self._again(call, response, given)
+        return response
+
+    async def _again(self, call: Call, refused: httpx.Response, used: str | None) -> httpx.Response:
+        """The request with another login than ``used``; the refusal itself where there is no other."""
+        challenge = Challenge.parse(refused.headers.get("WWW-Authenticate", ""))
         await self._authenticator.renew(self._http, challenge, refused=used)
+        if self._authenticator.header == used:
+            return refused
+        await refused.aclose()
         return await self._send(call, self._authenticator.header)
 
     async def _send(self, call: Call, authorization: str | None) -> httpx.Response:
