@@ -58,7 +58,7 @@ def moving_patterns(templates: Sequence[str], model: Model) -> tuple[str, ...]:
 
 def _named(model: Model) -> list[tuple[RegistryTarget, tuple[str, ...]]]:
     """The registries of ``model`` and of its environments, each with the templates of its moving tags."""
-    found = [(target, model.moving_tags) for target in model.registries]
+    found = [(target, model.moving_templates) for target in model.registries]
     for environment in model.environments.values():
         found += [(target, environment.moving_tags) for target in environment.registries]
     return found
@@ -84,12 +84,20 @@ def _patterns(model: Model, templates: tuple[str, ...], target: RegistryTarget) 
 def _release_samples(model: Model) -> tuple[str, ...]:
     """What release tags look like."""
     commit = "0123456789abcdef0123456789abcdef01234567"
+    templates = (*model.release_tags, "{commit:12}")
     samples: set[str | None] = set()
     for version in ("1.2.3", "1.2.3-rc.1", "10.20.30"):
         major, minor, patch = version.split("-")[0].split(".")
         values: dict[str, str | None] = {"commit": commit, "version": version, "name": model.name}
-        values |= {"major": major, "minor": minor, "patch": patch, "branch": "main", "date": "20261231"}
-        samples |= {render(template, values) for template in (*model.tags, "{commit:12}")}
+        values |= {
+            "major": major,
+            "minor": minor,
+            "patch": patch,
+            "branch": "main",
+            "date": "20261231",
+            "run": "41",
+        }
+        samples |= {render(template, values) for template in templates}
     return tuple(sorted(tag for tag in samples if tag))
 
 

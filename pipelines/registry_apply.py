@@ -188,8 +188,8 @@ class Unmanaged:
         )
         if given:
             raise RegistryError(
-                f"oci: {', '.join(f'settings.{key}' for key in given)}: {self.repository} is of kind oci, which "
-                "can't be managed from here",
+                f"oci: {self.repository} can't be managed from here, so nothing would see to "
+                + ", ".join(f"settings.{key}" for key in given),
                 hint="remove it and set it in the registry's own interface; or say kind: ecr, acr or gar",
             )
         return ()

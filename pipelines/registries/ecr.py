@@ -16,7 +16,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from pipelines.config_clouds import RepositorySettings
+from pipelines.config_clouds import Kind, RepositorySettings
 from pipelines.config_registries import RegistryTarget
 from pipelines.registries.aws import AwsApi, EcrAddress
 from pipelines.registries.aws_errors import AlreadyThere, NoCredentials
@@ -25,6 +25,7 @@ from pipelines.registries.ecr_policies import creation
 from pipelines.registries.errors import RepositoryMissing, ServerFault
 from pipelines.registries.oci import OciRegistry
 from pipelines.registries.port import OpenRegistry, UploadSessions
+from pipelines.registries.quirks import quirks_of
 from pipelines.registries.reference import Repository
 
 MARGIN: Final = timedelta(minutes=15)
@@ -55,6 +56,7 @@ def registry(
             repository,
             login_source(repository, environ, target.username, target.password),
             read_only=read_only,
+            quirks=quirks_of(Kind.ECR, repository.host),
         ),
         None if own else api,
         Tokens(api, lambda: login_from_files(repository, environ)),

@@ -173,8 +173,9 @@ def _rule_told(rule: Rule) -> str:
     if protects(rule):
         return f"never what {' and '.join(selection['tagPatternList'])} names"
     names = selection.get("tagPatternList") or [f"{one}*" for one in selection.get("tagPrefixList") or ()]
+    tagged = "images with a tag" if names == ["*"] else f"images tagged {' and '.join(names)}"
     which = {"untagged": "images without a tag", "any": "any image"}.get(
-        selection.get("tagStatus", ""), f"images tagged {' and '.join(names)}"
+        selection.get("tagStatus", ""), tagged
     )
     number = selection.get("countNumber")
     when = (
