@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from pipelines.config_clouds import Kind
 from pipelines.config_registries import RegistryTarget
 from pipelines.registries.azure_http import ask
 from pipelines.registries.credentials import Login, LoginSource, login_from_files, login_source
@@ -32,6 +33,7 @@ from pipelines.registries.errors import (
 )
 from pipelines.registries.oci import OciRegistry, OpenRepository
 from pipelines.registries.port import UploadSessions
+from pipelines.registries.quirks import quirks_of
 from pipelines.registries.reference import Repository
 from pipelines.registries.retries import Retries
 from pipelines.registries.transport import new_http_client
@@ -51,7 +53,8 @@ def registry(
 ) -> AcrRegistry:
     """The repository of a model in an Azure Container Registry. Nobody is asked yet."""
     logins = logins_of(target, repository, environ, read_only=read_only)
-    return AcrRegistry(OciRegistry(repository, logins.source(), read_only), logins)
+    quirks = quirks_of(Kind.ACR, repository.host)
+    return AcrRegistry(OciRegistry(repository, logins.source(), read_only, quirks=quirks), logins)
 
 
 def logins_of(

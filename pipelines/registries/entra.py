@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +23,7 @@ from pipelines.registries.errors import AccessRefused, Unreachable
 
 INSTALL: Final = "pip install 'modelport[acr]'"
 TIMEOUT_S: Final = 30
+_EARLY_S: Final = 300
 _PUBLIC: Final = ("login.microsoftonline.com", "https://management.azure.com", "api://AzureADTokenExchange")
 _SOVEREIGN: Final = {
     ".azurecr.cn": (
@@ -85,10 +87,15 @@ class _Credential(Protocol):
 
     def get_token(self, *scopes: str) -> _Token: ...
 
+    def close(self) -> None: ...
+
 
 class _Token(Protocol):
     @property
     def token(self) -> str: ...
+
+    @property
+    def expires_on(self) -> int: ...
 
 
 class NoIdentity(AccessRefused):
@@ -103,7 +110,7 @@ class EntraIdentity:
         self.client = login.client or environ.get("AZURE_CLIENT_ID", "")
         self.cloud = cloud
         self._environ = environ
-        self._credential: _Credential | None = None
+        self._kept: dict[str, _Token] = {}
         self._asking = anyio.Lock()
 
     @property
@@ -122,22 +129,25 @@ class EntraIdentity:
         return self.way is not Way.AMBIENT
 
     async def token(self, scope: str) -> str:
-        """An access token for ``scope``; azure-identity keeps it until it is about to end.
+        """An access token for ``scope``, in memory until it is about to end.
 
         Raises:
             NoIdentity: there is no identity here, or azure-identity is not installed.
             AccessRefused: Entra refuses it.
         """
         async with self._asking:
-            return await anyio.to_thread.run_sync(self._token, scope)
+            kept = self._kept.get(scope)
+            if kept is None or time.time() >= kept.expires_on - _EARLY_S:
+                kept = self._kept[scope] = await anyio.to_thread.run_sync(self._asked, scope)
+            return kept.token
 
-    def _token(self, scope: str) -> str:
-        credential = self._credential = self._credential or self._found()
+    def _asked(self, scope: str) -> _Token:
+        credential = self._found()  # anew: one that was closed can't be used again
         from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415
         from azure.identity import CredentialUnavailableError  # noqa: PLC0415
 
         try:
-            return credential.get_token(scope).token
+            return credential.get_token(scope)
         except CredentialUnavailableError as err:
             raise self._nobody(err.message) from err
         except ClientAuthenticationError as err:
@@ -151,14 +161,14 @@ class EntraIdentity:
                 f"Entra ({self.cloud.authority}) gave no token: {_plain(err.message)}",
                 hint="check the network, the proxy, and REQUESTS_CA_BUNDLE for an authority of your own",
             ) from err
-        except (OSError, ValueError) as err:  # a certificate or token file that is not there, or is none
-            raise AccessRefused(
-                f"{self._name} can't be used: {_plain(str(err))}", hint=f"correct {self.way.value}"
-            ) from err
+        except (OSError, ValueError) as err:
+            raise self._unusable(err) from err
+        finally:
+            credential.close()
 
     def _found(self) -> _Credential:
         try:
-            import azure.identity as azure  # noqa: PLC0415
+            import azure.identity  # noqa: F401, PLC0415
         except ImportError as err:
             raise NoIdentity("an Entra login needs azure-identity, which is missing", hint=INSTALL) from err
         # Without a handler Python prints the SDK's warnings; what they say is in our error.
@@ -168,30 +178,38 @@ class EntraIdentity:
                 f"{self.way.value} is set, but not for whom",
                 hint="set AZURE_TENANT_ID and AZURE_CLIENT_ID, or acr: tenant: and client: in modelport.yaml",
             )
+        try:
+            return self._made()
+        except (OSError, ValueError) as err:
+            raise self._unusable(err) from err
+
+    def _made(self) -> _Credential:
+        from azure import identity  # noqa: PLC0415
+
         who = (self.tenant, self.client)
         common = self._common()
         match self.way:
             case Way.SECRET:
-                return azure.ClientSecretCredential(*who, self._environ[Way.SECRET.value], **common)
+                return identity.ClientSecretCredential(*who, self._environ[Way.SECRET.value], **common)
             case Way.CERTIFICATE:
                 password = self._environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD")
                 path = self._environ[Way.CERTIFICATE.value]
-                return azure.CertificateCredential(*who, path, password=password, **common)
+                return identity.CertificateCredential(*who, path, password=password, **common)
             case Way.TOKEN_FILE:
-                return azure.WorkloadIdentityCredential(
+                return identity.WorkloadIdentityCredential(
                     tenant_id=self.tenant,
                     client_id=self.client,
                     token_file_path=self._environ[Way.TOKEN_FILE.value],
                     **common,
                 )
             case Way.GITHUB:
-                return azure.ClientAssertionCredential(
+                return identity.ClientAssertionCredential(
                     *who, github_token(self._environ, self.cloud.audience), **common
                 )
             case Way.AMBIENT:
-                return azure.ChainedTokenCredential(
-                    azure.ManagedIdentityCredential(client_id=self.client or None),
-                    azure.AzureCliCredential(tenant_id=self.tenant, process_timeout=TIMEOUT_S),
+                return identity.ChainedTokenCredential(
+                    identity.ManagedIdentityCredential(client_id=self.client or None),
+                    identity.AzureCliCredential(tenant_id=self.tenant, process_timeout=TIMEOUT_S),
                 )
 
     def _common(self) -> dict[str, Any]:
@@ -208,6 +226,12 @@ class EntraIdentity:
             "retry_total": 3,
             **({"connection_verify": bundle} if bundle else {}),
         }
+
+    def _unusable(self, err: Exception) -> AccessRefused:
+        """A certificate or a token file that is not there, or is none."""
+        return AccessRefused(
+            f"{self._name} can't be used: {_plain(str(err))}", hint=f"correct {self.way.value}"
+        )
 
     @property
     def _name(self) -> str:

@@ -254,6 +254,12 @@ class AcrTokens(WebServer):
             self._upstream = httpx.AsyncClient(base_url=base, trust_env=False, timeout=60)
         return self._upstream
 
+    async def close(self) -> None:
+        """The connections to the real registry."""
+        if self._upstream is not None:
+            await self._upstream.aclose()
+            self._upstream = None
+
     async def _pass_on(self, asked: Asked, send: Send) -> None:
         headers = {name: value for name, value in asked.headers.items() if name not in _HOP_BY_HOP}
         has_body = asked.headers.get("content-length", "0") != "0" or "transfer-encoding" in asked.headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -88,6 +89,16 @@ class WebServer:
         """Answer one request."""
         raise NotImplementedError
 
+    async def close(self) -> None:
+        """End what ``respond`` opened."""
+
+    async def _serve(self, server: uvicorn.Server) -> None:
+        try:
+            await server.serve()
+        finally:
+            await self.close()
+            await asyncio.sleep(0)  # for transports to be closed
+
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Serve on 127.0.0.1 until the block ends."""
@@ -103,10 +114,14 @@ class WebServer:
             ws="none",
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, name=f"{type(self).__name__}:{self.port}", daemon=True)
+        thread = threading.Thread(
+            target=asyncio.run,
+            args=[self._serve(server)],
+            name=f"{type(self).__name__}:{self.port}",
+            daemon=True,
+        )
         thread.start()
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
@@ -116,7 +131,7 @@ class WebServer:
                 time.sleep(0.005)
             yield
         finally:
-            server.should_exit = True
+            server.should_exit = server.force_exit = True
             thread.join(START_TIMEOUT_S)
 
     async def _application(self, scope: dict[str, object], receive: Receive, send: Send) -> None:
