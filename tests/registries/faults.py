@@ -179,13 +179,15 @@ class Script:
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self.seen: list[Seen] = []
+        self._only = ""
         self._faults: tuple[Fault, ...] = ()
         self._counts: list[int] = []
         self.begin(faults)
 
-    def begin(self, faults: Iterable[Fault] = ()) -> None:
-        """Forget what was seen and count anew, with other faults."""
+    def begin(self, faults: Iterable[Fault] = (), only: str = "") -> None:
+        """Forget what was seen and count anew, with other faults; ``only`` at the proxy of that place."""
         self.seen = []
+        self._only = only
         self._faults = tuple(faults)
         self._counts = [0] * len(self._faults)
 
@@ -195,7 +197,7 @@ class Script:
         self.seen.append(seen)
         found = None
         for index, fault in enumerate(self._faults):
-            if not fault.when.is_counted(method, path):
+            if self._only not in ("", place) or not fault.when.is_counted(method, path):
                 continue
             self._counts[index] += 1
             if found is None and fault.when.holds(self._counts[index]) and fault.fits(method, path):

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 import h11
 
 from tests.registries.exchange import Cut, Exchange, Pace
-from tests.registries.faults import Script
+from tests.registries.faults import Script, Seen
 from tests.registries.wire import Ask, Front, Plain, Wire
 
 
@@ -34,6 +34,7 @@ class FaultProxy:
         self._upstream = (name, int(port))
         self._tls = tls
         self._clients: set[asyncio.Task[None]] = set()
+        self._under_way: list[Seen] = []
         self.script = script
         self.front: Front = front or Plain()
         self.place = place
@@ -52,6 +53,11 @@ class FaultProxy:
             server.close()
             await self.hang_up()
             await server.wait_closed()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way that doesn't hang on purpose."""
+        return any(not seen.injected.startswith("stall") for seen in self._under_way)
 
     async def hang_up(self) -> None:
         """Cut every connection that there is now."""
@@ -81,8 +87,12 @@ class FaultProxy:
         while isinstance(request := await client.next_event(), h11.Request):
             ask = Ask.of(request)
             seen, fault = self.script.next(ask.method, ask.target, self.place)
-            await asyncio.sleep(self.pace.delay_s)
-            await Exchange(client, request, ask, seen, fault, self.front, self.pace).run(self._upstream)
+            self._under_way.append(seen)
+            try:
+                await asyncio.sleep(self.pace.delay_s)
+                await Exchange(client, request, ask, seen, fault, self.front, self.pace).run(self._upstream)
+            finally:
+                self._under_way.remove(seen)
             if client.http.our_state is not h11.DONE or client.http.their_state is not h11.DONE:
                 return
             client.http.start_next_cycle()
