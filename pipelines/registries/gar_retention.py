@@ -47,7 +47,8 @@ def differences(
 
 def policies(package: str, retention: Retention, moving_tags: tuple[str, ...]) -> dict[str, Json]:
     """The cleanup policies of one image name, by their ids. What a moving tag names is always kept."""
-    prefix, found = _prefix(package), list[tuple[str, str, str, Json]]()
+    prefix = _prefix(package)
+    found: list[tuple[str, str, str, Json]] = []
     if retention.untagged_days is not None:
         condition: Json = {"tagState": "UNTAGGED", "olderThan": f"{retention.untagged_days * _DAY_S}s"}
         found.append(("untagged", "DELETE", "condition", condition))
