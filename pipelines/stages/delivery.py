@@ -162,14 +162,18 @@ class Delivering:
         if await self._mount(blob):
             self.progress.mounted += blob.size
             return
+        sent = await self.registry.put_blob(await self.source(blob))
+        self.progress.uploaded += sent  # not in one expression with the await: others add to it meanwhile
+        self.progress.resumed += max(0, blob.size - sent)
+
+    async def source(self, blob: Descriptor) -> BlobSource:
+        """The file with the blob. Raises NotFound where it is gone."""
         source = self.cargo.sources[blob.digest]
         if not source.path.exists():
             raise NotFound(
                 f"{source.path} is gone, and {self.target.name} needs it", hint="run again: it is made anew"
             )
-        sent = await self.registry.put_blob(source)
-        self.progress.uploaded += sent  # not in one expression with the await: others add to it meanwhile
-        self.progress.resumed += max(0, blob.size - sent)
+        return source
 
     async def _mount(self, blob: Descriptor) -> bool:
         for origin in self.origins(blob.digest):

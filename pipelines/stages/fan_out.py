@@ -126,7 +126,7 @@ class FanOut:
             )
             await naming.look()
             await looked.meet(place)
-            await self._bring(Delivering(self.cargo, target, registry, progress))
+            await self.bring(Delivering(self.cargo, target, registry, progress))
             try:
                 await brought.meet(place)
                 await naming.set_release_tags()
@@ -139,7 +139,8 @@ class FanOut:
             if self.journal:
                 self.journal.named(self.digest, target.name)
 
-    async def _bring(self, delivering: Delivering) -> None:
+    async def bring(self, delivering: Delivering) -> None:
+        """Get everything to one registry, and see it there. Raises RegistryError."""
         name = delivering.target.name
         if self.journal is None or delivering.target.is_directory:
             await delivering.bring()
