@@ -9,8 +9,18 @@ from typing import Annotated
 
 import typer
 
+from pipelines.command_options import (
+    DebugOption,
+    EngineOption,
+    JsonOption,
+    RegistryOption,
+    Where,
+    environment,
+    show,
+)
 from pipelines.engines import Engine
 from pipelines.interrupts import await_
+from pipelines.registry_commands import app as registry_app
 
 app = typer.Typer(
     name="modelport",
@@ -20,28 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Where = Annotated[
-    Path, typer.Argument(help="A model's directory or its modelport.yaml, or a repository of models.")
-]
-EngineOption = Annotated[
-    Engine,
-    typer.Option(
-        "--engine", envvar="MODELPORT_ENGINE", help="auto: an open session, Dagger's, else the embedded one."
-    ),
-]
-RegistryOption = Annotated[
-    str,
-    typer.Option(
-        "--registry",
-        envvar="MODELPORT_REGISTRY",
-        help="Registries to push to, with commas; instead of modelport.yaml's.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", envvar="MODELPORT_DEBUG", help="Show the traceback and the engine's log.")
-]
+app.add_typer(registry_app)
 
 
 def _version(asked: bool) -> None:  # Typer calls it so
@@ -80,7 +69,7 @@ def run(  # noqa: PLR0913, PLR0917  # each parameter is an option of the command
     from pipelines import run as runs  # noqa: PLC0415  # only what a command needs is imported
     from pipelines.plan import Push  # noqa: PLC0415
 
-    environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
+    environ = environment(registry)
     wish = {None: Push.AUTO, True: Push.ALWAYS, False: Push.NEVER}[push]
     outcomes = await_(runs.run, runs.Options(where, engine, wish, debug), environ)
     from pipelines.closing import close  # noqa: PLC0415
@@ -95,12 +84,27 @@ def plan(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show what a run would do: source, tags, registries, what is held back and why. Nothing is built."""
-    from pipelines.plan import plans, told  # noqa: PLC0415
+    """Show what a run would do: names, registries, what is held back, bytes to send. Builds nothing."""
+    from pipelines.upload_forecast import planned  # noqa: PLC0415
 
-    environ = dict(os.environ) | ({"MODELPORT_REGISTRY": registry} if registry else {})
-    made = await_(plans, where, environ)
-    print(json.dumps([one.to_json() for one in made], indent=2) if as_json else "\n\n".join(map(told, made)))  # noqa: T201
+    made = await_(planned, where, environment(registry))
+    show(as_json, [one.to_json() for one in made], "\n\n".join(one.text() for one in made))
+
+
+@app.command()
+def preflight(
+    where: Where = Path(),
+    engine: EngineOption = Engine.AUTO,
+    registry: RegistryOption = "",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Check in seconds what would stop a run: configuration, git, engine, disk, logins, repository, tags."""
+    from pipelines.preflight_command import examine_all, verify_all  # noqa: PLC0415
+
+    reports = await_(examine_all, where, environment(registry), engine)
+    show(as_json, [one.to_json() for one in reports], "\n\n".join(one.text() for one in reports))
+    verify_all(reports)
 
 
 @app.command()
@@ -118,8 +122,26 @@ def trace(
     from pipelines.trace import trace as follow  # noqa: PLC0415
 
     found = await_(follow, reference, repository)
-    print(json.dumps(found.to_json(), indent=2) if as_json else found.text())  # noqa: T201
+    show(as_json, found.to_json(), found.text())
     found.verify()
+
+
+@app.command()
+def promote(  # noqa: PLR0913, PLR0917  # each parameter is an option of the command line
+    reference: Annotated[str, typer.Argument(help="REGISTRY/REPOSITORY:TAG or @sha256:DIGEST.")],
+    to: Annotated[str, typer.Option("--to", help="The environment of modelport.yaml to bring it to.")],
+    repository: Annotated[
+        Path, typer.Option("--repository", help="Where the modelport.yaml with the environment is.")
+    ] = Path(),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Bring a release to another environment, by digest, if the gates that it asks for are recorded."""
+    from pipelines.promote import promote as bring  # noqa: PLC0415
+
+    done = await_(bring, reference, to, repository, dict(os.environ), dry_run)
+    show(as_json, done.to_json(), done.text())
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What only one kind of registry knows: ``ecr:``, ``acr:`` and ``gar:``, and what a repository should be like."""
+"""What only one kind of registry knows (``ecr:``, ``acr:``, ``gar:``), and how a repository should be."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class EcrLogin(Section):
 
 
 class AcrLogin(Section):
-    """Azure Container Registry. Without username: and password: an Entra identity is exchanged for a token."""
+    """Azure Container Registry. Without username: and password: an Entra identity is asked for a token."""
 
     tenant: str | None = None
     """The directory (tenant) of the identity; else AZURE_TENANT_ID."""
@@ -71,7 +71,7 @@ class AcrLogin(Section):
 
 
 class GarLogin(Section):
-    """Artifact Registry and gcr.io. Application-default credentials: workload identity, metadata, key file."""
+    """Artifact Registry and gcr.io: application-default credentials (workload identity, key file …)."""
 
     impersonate: str | None = None
     """The e-mail address of a service account to act as."""
@@ -87,7 +87,7 @@ class Retention(Section):
 
 
 class RepositorySettings(Section):
-    """How a repository should be. `modelport registry apply` makes it so; what is not given is left as it is."""
+    """How a repository should be. `modelport registry apply` makes it so; what is not given, stays."""
 
     create: bool = True
     """Make the repository at the first push, where the registry does not do so by itself (ECR)."""

@@ -13,7 +13,7 @@ from pipelines.errors import PipelineError
 from pipelines.progress import CLEAR
 from pipelines.record import Stage
 
-QUIET_STAGES = frozenset({"export", "tag"})
+QUIET_STAGES = frozenset({"export", "tag", "attest"})
 """Parts of the push that are told only when they fail; the record has them."""
 
 

@@ -1,12 +1,18 @@
-"""The graph: build → check ‖ scan ‖ inventory → tag → push → record, for one model."""
+"""The graph: build → check ‖ scan ‖ inventory → tag → push → record, for one model. Preflight came before."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.config import AtLeast
+from pipelines.git_history import GitHistory
 from pipelines.parallel import together
 from pipelines.plan import Plan
+from pipelines.push_journal import Journal
 from pipelines.record import Run
+from pipelines.stages.attest import attest
 from pipelines.stages.build import build
 from pipelines.stages.check import check
 from pipelines.stages.export import export
@@ -18,27 +24,39 @@ if TYPE_CHECKING:
     from pipelines.receipt import Receipt
 
 
-async def release(plan: Plan, run: Run) -> Receipt | None:
+async def release(plan: Plan, run: Run, state: Path, environ: Mapping[str, str]) -> Receipt | None:
     """Take one model from its commit to its registries.
 
-    Nothing is named before the image was built, checked, scanned and inventoried. Returns None when the
-    commit is not one that is pushed.
+    Nothing is named before the image was built, checked, scanned and inventoried. Its export is no name, and
+    goes on beside the gates. Returns None when the commit is not one that is pushed.
 
     Raises:
         PipelineError: of the stage that failed; the other gates still ran to their end.
     """
     model = plan.model
     image = await run.stage("build", build(model))
-    await together(
+    checked, scanned, listed, built = await together(
         run.stage("check", check(image, model)),
         run.stage("scan", scan(image, model)),
         run.stage("inventory", inventory(image, model, plan.source)),
+        run.stage("export", export(image, plan.layout)),
     )
+    with run.recorded("tag"):
+        release_image = built.release(plan.names, plan.source.committed_at)
+    with run.recorded("attest"):
+        statements = attest(release_image, checked, scanned, listed, model)
     if plan.held_back:
         with run.recorded("push") as stage:
             stage.status, stage.summary = "skipped", plan.held_back
         return None
-    built = await run.stage("export", export(image, plan.layout))
-    with run.recorded("tag"):
-        release_image = built.release(plan.names, plan.source.committed_at)
-    return await run.stage("push", push(release_image, plan.names, plan.targets))
+    rule = model.release.push_to
+    work = push(
+        release_image,
+        plan.names,
+        plan.targets,
+        referrers=statements,
+        enough=rule.at_least if isinstance(rule, AtLeast) else None,
+        journal=Journal.open(state, model.name),
+        history=GitHistory(plan.source.root, environ),
+    )
+    return await run.stage("push", work)

@@ -9,8 +9,10 @@ import anyio
 
 from pipelines.errors import PipelineError
 
-
-A, B, C, D = TypeVar("A"), TypeVar("B"), TypeVar("C"), TypeVar("D")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 
 
 @overload

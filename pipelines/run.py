@@ -20,6 +20,7 @@ from pipelines.config import find_models, load
 from pipelines.console import Console
 from pipelines.errors import PipelineError
 from pipelines.plan import Plan, Push, make_plan
+from pipelines.preflight import preflight
 from pipelines.record import Run, error_json, new_run_directory
 from pipelines.source import SourceRevision, read_source
 from pipelines.state import one_run_at_a_time, state_directory
@@ -66,8 +67,13 @@ class Session:
     directory: Path
     engine: engines.Choice
     ci: CiSystem
+    environ: Mapping[str, str] = field(repr=False)
+    state: Path
+    """The repository's ``.modelport``."""
     several: bool
     debug: bool = False
+    ready: anyio.Event = field(default_factory=anyio.Event)
+    """The engine is connected."""
     outcomes: list[Outcome] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
 
@@ -97,12 +103,32 @@ async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
         for model in models:
             locks.enter_context(one_run_at_a_time(state, model.name))
         choice = await engines.choose(options.engine, environ)
-        session = Session(_session_directory(state), choice, detect(environ), len(models) > 1, options.debug)
-        engine = engine_session.connected(choice, source.root, session.log, session.events)
+        session = Session(
+            _session_directory(state), choice, detect(environ), environ, state, len(models) > 1, options.debug
+        )
+        engine = _engine_coming(session, source.root)
         async with engine, showing_progress(session), anyio.create_task_group() as tasks:
             for plan in plans:
-                tasks.start_soon(_run_model, plan, session, state)
+                tasks.start_soon(_run_model, plan, session)
     return session.outcomes
+
+
+@asynccontextmanager
+async def _engine_coming(session: Session, workdir: Path) -> AsyncIterator[None]:
+    """The engine starts beside the block, which waits for ``session.ready`` when it needs it."""
+    ended = anyio.Event()
+
+    async def serve() -> None:
+        async with engine_session.connected(session.engine, workdir, session.log, session.events):
+            session.ready.set()
+            await ended.wait()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        yield
+        ended.set()
+        if not session.ready.is_set():  # nobody needed it: a preflight failed
+            tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -116,12 +142,10 @@ async def showing_progress(session: Session) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
 
 
-async def _run_model(plan: Plan, session: Session, state: Path) -> None:
-    from pipelines.model_image import release  # noqa: PLC0415  # the SDK: imported while the engine starts
-
+async def _run_model(plan: Plan, session: Session) -> None:
     console = Console(plan.model.name if session.several else "")
     record = Run(
-        plan.model.name, new_run_directory(state, plan.model.name), session.events, tell=console.stage
+        plan.model.name, new_run_directory(session.state, plan.model.name), session.events, tell=console.stage
     )
     record.facts = _facts(plan, session)
     outcome = Outcome(plan, record)
@@ -129,7 +153,7 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
     session.runs.append(record)
     Console().line(headline(plan, session.engine))
     try:
-        outcome.receipt = await release(plan, record)
+        outcome.receipt = await _released(plan, record, session)
         record.facts["status"] = "ok"
     except PipelineError as err:
         outcome.error, outcome.receipt = err, getattr(err, "receipt", None)  # a push in part has one
@@ -143,6 +167,15 @@ async def _run_model(plan: Plan, session: Session, state: Path) -> None:
         receipt = outcome.receipt.to_json() if outcome.receipt else None
         record.facts |= {"ended": datetime.now(UTC).isoformat(), "receipt": receipt}
         record.save()
+
+
+async def _released(plan: Plan, record: Run, session: Session) -> Receipt | None:
+    """Preflight, which needs no engine and goes on while that starts; then the graph."""
+    await record.stage("preflight", preflight(plan, session.environ, session.engine))
+    await session.ready.wait()
+    from pipelines.model_image import release  # noqa: PLC0415  # the SDK: imported while the engine starts
+
+    return await release(plan, record, session.state, session.environ)
 
 
 def _show_log(console: Console, record: Run, session: Session) -> None:
