@@ -93,7 +93,9 @@ def test_the_readme_lists_every_option_with_its_environment_twin() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_documentation_exist(page: Path) -> None:
     for command, rest in re.findall(
-        r"(?:^|`)(?:modelport|python ci/main\.py) ([a-z]+)([^`\n#]*)", page.read_text("utf-8"), re.MULTILINE
+        r"(?:^|`)(?:modelport|python ci/main\.py) (registry [a-z]+|[a-z]+)([^`\n#]*)",
+        page.read_text("utf-8"),
+        re.MULTILINE,
     ):
         assert command in COMMANDS, f"modelport {command}"
         known = {option for p in COMMANDS[command].params for option in [*p.opts, *p.secondary_opts]}
