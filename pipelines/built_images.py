@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ class KnownBuild:
     """What it was built from; "" where no record tells."""
     is_current: bool
     """Whether a build of the present checkout gives this image: the same commit, or the same input."""
+    referrers: tuple[str, ...] = ()
+    """The digests of the statements that its run made, of whatever release they speak."""
 
 
 async def known_build(model: Model, source: SourceRevision, layout: ImageLayout) -> KnownBuild | None:
@@ -40,7 +42,7 @@ async def known_build(model: Model, source: SourceRevision, layout: ImageLayout)
     if found is None or found.is_current or source.dirty or not found.commit:
         return found
     if await _same_input(model, source, found.commit):
-        return KnownBuild(found.image, found.commit, is_current=True)
+        return replace(found, is_current=True)
     return found
 
 
@@ -49,19 +51,29 @@ def last_build(
 ) -> KnownBuild | None:
     """The image of this commit, else the last one, by the ``records`` latest runs. Reads files only."""
     last: KnownBuild | None = None
-    for commit, is_clean, digest in _records(layout.directory.parent.parent / "runs", name, records):
-        is_current = is_clean and not source.dirty and commit == source.commit
+    for record in _records(layout.directory.parent.parent / "runs", name, records):
+        is_current = record.is_clean and not source.dirty and record.commit == source.commit
         if last is None or is_current:
-            image = _whole(layout, digest)
+            image = _whole(layout, record.digest)
             if image is not None and is_current:
-                return KnownBuild(image, commit, is_current=True)
+                return KnownBuild(image, record.commit, is_current=True, referrers=record.referrers)
             if image is not None and last is None:
-                last = KnownBuild(image, commit if is_clean else "", is_current=False)
+                last = KnownBuild(image, record.commit if record.is_clean else "", is_current=False)
     return last or _exported_last(layout)
 
 
-def _records(runs: Path, name: str, count: int) -> Iterator[tuple[str, bool, str]]:
-    """Commit, whether it was clean, and the built image's digest; the latest run first."""
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What a run record tells of an image."""
+
+    commit: str
+    is_clean: bool
+    digest: str
+    referrers: tuple[str, ...]
+
+
+def _records(runs: Path, name: str, count: int) -> Iterator[_Record]:
+    """The runs that built an image, the latest first."""
     try:
         directories = sorted(
             (entry.name for entry in os.scandir(runs) if f"-{name}-" in entry.name), reverse=True
@@ -71,18 +83,21 @@ def _records(runs: Path, name: str, count: int) -> Iterator[tuple[str, bool, str
     for directory in directories[:count]:
         try:
             record = json.loads((runs / directory / "run.json").read_text())
-            if record["model"] == name and (digest := _built(record["stages"])):
-                yield str(record["source"]["commit"]), not record["source"]["dirty"], digest
-        except (OSError, ValueError, LookupError, TypeError):
+            found = _read_record(record) if record["model"] == name else None
+            if found is not None:
+                yield found
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # a record that was cut or is of another version: as if there were none
 
 
-def _built(stages: Sequence[Mapping[str, Any]]) -> str:
-    """The digest that the export gave. (Any: a record of whatever version; a wrong shape raises.)"""
-    for stage in stages:
-        if stage["name"] == "export" and stage["status"] == "ok":
-            return str(stage["result"]["digest"])
-    return ""
+def _read_record(record: Mapping[str, Any]) -> _Record | None:
+    """None where nothing was exported. (Any: a record of whatever version; a wrong shape raises.)"""
+    results = {stage["name"]: stage["result"] for stage in record["stages"] if stage["status"] == "ok"}
+    if not results.get("export"):
+        return None
+    referrers = tuple(map(str, results.get("attest", {}).get("referrers", ())))
+    source = record["source"]
+    return _Record(str(source["commit"]), not source["dirty"], str(results["export"]["digest"]), referrers)
 
 
 def _exported_last(layout: ImageLayout) -> KnownBuild | None:

@@ -78,6 +78,8 @@ class RegistryForecast:
     error: PipelineError | None = None
     """Why it can't be told; then nothing of the above is known."""
     is_directory: bool = False
+    goes_on: bool = False
+    """An upload that an earlier run began may go on: then it is less."""
 
     @property
     def upload_bytes(self) -> int:
@@ -102,6 +104,7 @@ class RegistryForecast:
             "upload_bytes": self.upload_bytes if known else None,
             "there_bytes": self.there_bytes if known else None,
             "mountable_bytes": self.mountable_bytes if known else None,
+            "unfinished_upload": self.goes_on,
             "upload_by_class": {kind.value: size for kind, size in self.upload.items()} if known else None,
             "error": str(self.error) if self.error else None,
         }
@@ -112,10 +115,12 @@ class RegistryForecast:
             return f"can't be told: {self.error}"
         if self.is_directory:
             return "on this machine: nothing is uploaded"
-        kinds = ", ".join(f"{kind} {size_text(size)}" for kind, size in self.upload.items() if size)
-        mounted = f" · {size_text(self.mountable_bytes)} can be mounted" if self.mountable_bytes else ""
-        there = f" · {size_text(self.there_bytes)} there"
-        return f"{size_text(self.upload_bytes)} to upload{f' ({kinds})' if kinds else ''}{there}{mounted}"
+        parts = [f"{size_text(self.upload_bytes)} to upload"]
+        if 0 < self.upload_bytes < self.total:
+            parts[0] += f" ({', '.join(f'{kind} {size_text(size)}' for kind, size in self.upload.items())})"
+        parts += ["less where an earlier upload goes on"] if self.goes_on else []
+        parts += [f"{size_text(self.mountable_bytes)} can be mounted"] if self.mountable_bytes else []
+        return " · ".join([*parts, f"{size_text(self.there_bytes)} there"])
 
 
 @dataclass(frozen=True, slots=True)

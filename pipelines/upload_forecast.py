@@ -19,7 +19,7 @@ from pipelines.layer_classes import layer_classes
 from pipelines.plan import Plan, plans, told
 from pipelines.push_journal import Journal
 from pipelines.registries.descriptors import Descriptor, Manifest
-from pipelines.registries.errors import NotFound, RepositoryMissing, Unreachable
+from pipelines.registries.errors import BrokenContent, NotFound, RepositoryMissing, Unreachable
 from pipelines.registries.port import OpenRegistry, Registry
 from pipelines.registries.targets import of_kind, repository_of
 from pipelines.release_image import ReleaseImage
@@ -42,11 +42,11 @@ async def forecast(plan: Plan, environ: Mapping[str, str]) -> Forecast:
     if build is None:
         return Forecast()
     release = await to_thread.run_sync(build.image.release, plan.names, plan.source.committed_at)
-    freight = await to_thread.run_sync(_freight, plan, release)
+    freight = await to_thread.run_sync(_freight, plan, release, build.referrers)
     found: dict[int, RegistryForecast] = {}
 
     async def one(place: int, target: Registry) -> None:
-        found[place] = await _registry(target, freight, _origins(plan, place, environ))
+        found[place] = await _registry(target, freight, _remembered(plan, place, environ))
 
     async with anyio.create_task_group() as tasks:
         for place, target in enumerate(plan.targets):
@@ -54,7 +54,7 @@ async def forecast(plan: Plan, environ: Mapping[str, str]) -> Forecast:
     return Forecast(build, freight.all_sizes, tuple(found[place] for place in range(len(plan.targets))))
 
 
-def _freight(plan: Plan, release: ReleaseImage) -> Freight:
+def _freight(plan: Plan, release: ReleaseImage, recorded: Sequence[str]) -> Freight:
     """The pieces of a release. Layers that were never looked at are listed, which takes its time."""
     image = release.image
     base = base_layers(plan.model, release.config, len(image.layers))
@@ -63,7 +63,7 @@ def _freight(plan: Plan, release: ReleaseImage) -> Freight:
         layer.digest: Piece(Kind(kind), layer) for layer, kind in zip(image.layers, classes, strict=True)
     }
     pieces[image.config.digest] = Piece(Kind.CONFIG, image.config)
-    referrers = _referrers(release)
+    referrers = _referrers(release, recorded)
     for referrer in referrers:
         for blob in referrer.image().blobs:
             pieces.setdefault(blob.digest, Piece(Kind.ATTESTATIONS, blob))
@@ -72,38 +72,49 @@ def _freight(plan: Plan, release: ReleaseImage) -> Freight:
     )
 
 
-def _referrers(release: ReleaseImage) -> list[Manifest]:
-    """The statements that an earlier run made of this very image, where they are in the layout."""
-    listed = release.layout.referrers(release.digest)
-    return [release.layout.read_manifest(one.digest) for one in listed]
+def _referrers(release: ReleaseImage, recorded: Sequence[str]) -> list[Manifest]:
+    """The statements that an earlier run made of this very release, where they are in the layout."""
+    listed = [one.digest for one in release.layout.referrers(release.digest)]
+    found: list[Manifest] = []
+    for digest in dict.fromkeys((*recorded, *listed)):
+        with contextlib.suppress(NotFound, BrokenContent):
+            manifest = release.layout.read_manifest(digest)
+            if manifest.subject is not None and manifest.subject.digest == release.digest:
+                found.append(manifest)
+    return found
 
 
-Origins = Callable[[str], Sequence[Registry]]
-"""For a blob: the repositories beside this one that are remembered to hold it, to be asked."""
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What the journal knows of one registry: it is asked there, for the registry is the truth."""
+
+    origins: Callable[[str], Sequence[Registry]]
+    """For a blob: the repositories beside this one that were seen to hold it."""
+    has_upload: Callable[[str], bool]
+    """Whether an upload of the blob was begun, and not ended."""
 
 
-def _origins(plan: Plan, place: int, environ: Mapping[str, str]) -> Origins:
+def _remembered(plan: Plan, place: int, environ: Mapping[str, str]) -> _Remembered:
     if not plan.model.registries:
-        return lambda digest: ()
-    target = plan.model.registries[place]
+        return _Remembered(lambda digest: (), lambda digest: False)
+    target, name = plan.model.registries[place], plan.targets[place].name
     repository = repository_of(target, plan.model.name)
-    remembered = Journal.open(plan.layout.directory.parent.parent, plan.model.name).origins(str(repository))
+    journal = Journal.open(plan.layout.directory.parent.parent, plan.model.name)
+    paths, sessions = journal.origins(name), journal.sessions(name)
 
     def origins(digest: str) -> list[Registry]:
-        return [
-            of_kind(target, replace(repository, path=path), environ, read_only=True)
-            for path in remembered(digest)
-        ]
+        beside = (replace(repository, path=path) for path in paths(digest))
+        return [of_kind(target, one, environ, read_only=True) for one in beside]
 
-    return origins
+    return _Remembered(origins, lambda digest: bool(sessions.recall(digest)))
 
 
-async def _registry(target: Registry, freight: Freight, origins: Origins) -> RegistryForecast:
+async def _registry(target: Registry, freight: Freight, remembered: _Remembered) -> RegistryForecast:
     error: PipelineError
     try:
         with anyio.fail_after(TIME_LIMIT_S):
             async with target.open() as registry:
-                return await _asked(target, registry, freight, origins)
+                return await _asked(target, registry, freight, remembered)
     except TimeoutError:
         error = Unreachable(f"{target.name}: no answer within {TIME_LIMIT_S:.0f} s")
     except PipelineError as err:
@@ -115,7 +126,7 @@ async def _asked(
     target: Registry,
     registry: OpenRegistry,
     freight: Freight,
-    origins: Origins,
+    remembered: _Remembered,
 ) -> RegistryForecast:
     """As ``pipelines.stages.delivery`` decides it: the manifest goes out again when any blob does."""
     missing: set[str] = set()
@@ -124,7 +135,7 @@ async def _asked(
     async def look(piece: Piece) -> None:
         blob = piece.descriptor
         if not await registry.has_blob(blob):
-            (mountable if await _beside(origins(blob.digest), blob) else missing).add(blob.digest)
+            (mountable if await _beside(remembered.origins(blob.digest), blob) else missing).add(blob.digest)
 
     is_there = await _has_manifest(registry, freight.manifest.digest)
     await each(freight.blobs, look)
@@ -137,6 +148,7 @@ async def _asked(
             referrers=[one for one in freight.referrers if one.digest not in listed],
         ),
         mountable=freight.sizes(mountable),
+        goes_on=any(remembered.has_upload(digest) for digest in missing),
         total=freight.size,
         is_directory=target.is_directory,
     )

@@ -72,8 +72,8 @@ def release_of(plan: Plan, image: BuiltImage) -> ReleaseImage:
     return image.release(plan.names, plan.source.committed_at)
 
 
-def attested(release: ReleaseImage, *texts: str) -> tuple[Manifest, ...]:
-    """A statement per text about ``release``, listed in its layout."""
+def attested(plan: Plan, release: ReleaseImage, *texts: str) -> tuple[Manifest, ...]:
+    """A statement per text about ``release``, in its layout and in the latest run record."""
     layout = release.layout
     empty = Descriptor("application/vnd.oci.empty.v1+json", layout.write_blob(b"{}"), 2)
     made = []
@@ -89,8 +89,13 @@ def attested(release: ReleaseImage, *texts: str) -> tuple[Manifest, ...]:
             "subject": release.manifest.descriptor.to_json(),
         }
         manifest = Manifest(OCI_MANIFEST, canonical_json(content))
-        layout.attach(manifest)
+        layout.write_blob(manifest.body)
         made.append(manifest)
+    file = max((plan.layout.directory.parent.parent / "runs").glob("*/run.json"))
+    record = json.loads(file.read_text())
+    result = {"referrers": [one.digest for one in made]}
+    record["stages"].append({"name": "attest", "status": "ok", "result": result})
+    file.write_text(json.dumps(record))
     return tuple(made)
 
 

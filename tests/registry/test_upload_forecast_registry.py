@@ -24,7 +24,7 @@ async def test_what_is_foretold_is_sent_and_mounted(registry: RegistryProcess, t
 
     plan = plan_for(tmp_path, f"{registry.host}/models", f"{registry.host}/copies")
     release = release_of(plan, build(plan, base, "two"))
-    statements = attested(release, "checked", "scanned")
+    statements = attested(plan, release, "checked", "scanned")
     found = await forecast(plan, {})
     receipt = await pushed(plan, release, statements)
     shared = release.image.layers[0].size

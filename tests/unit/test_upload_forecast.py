@@ -13,6 +13,7 @@ from registries_fake import FakeRegistry
 from pipelines.built_images import known_build
 from pipelines.forecast_values import Forecast, Kind, size_text
 from pipelines.plan import Plan
+from pipelines.push_journal import Journal
 from pipelines.receipt import Receipt
 from pipelines.upload_forecast import Planned, forecast, planned
 
@@ -60,7 +61,7 @@ async def test_a_changed_layer_and_statements_are_foretold(fake: FakeRegistry, t
     await pushed(first, release_of(first, build(first, "base" * 9999, "old", commit=OTHER)))
     plan = plan_for(tmp_path, f"{fake.host}/models")
     release = release_of(plan, build(plan, "base" * 9999, "new", run="2"))
-    statements = attested(release, "checked", "scanned")
+    statements = attested(plan, release, "checked", "scanned")
     found = await forecast(plan, {})
     receipt = await pushed(plan, release, statements)
     assert told_bytes(found) == sent_bytes(receipt)
@@ -75,10 +76,27 @@ async def test_only_the_statements_are_new(fake: FakeRegistry, tmp_path: Path) -
     plan = plan_for(tmp_path, f"{fake.host}/models")
     release = release_of(plan, build(plan))
     await pushed(plan, release)
-    statements = attested(release, "checked")
+    statements = attested(plan, release, "checked")
     found = await forecast(plan, {})
     assert told_bytes(found) == sent_bytes(await pushed(plan, release, statements))
     assert set(found.registries[0].upload) >= {Kind.ATTESTATIONS}
+
+
+async def test_statements_about_another_release_are_not_counted(fake: FakeRegistry, tmp_path: Path) -> None:
+    earlier = plan_for(tmp_path, f"{fake.host}/models", commit=OTHER)
+    attested(earlier, release_of(earlier, build(earlier, commit=OTHER)), "checked")
+    found = await forecast(plan_for(tmp_path, f"{fake.host}/models"), {})
+    assert Kind.ATTESTATIONS not in found.sizes
+    assert "without attestations" in found.lines()[1]
+
+
+async def test_an_unfinished_upload_is_told(fake: FakeRegistry, tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, f"{fake.host}/models")
+    image = build(plan)
+    assert "goes on" not in (await forecast(plan, {})).lines()[2]
+    sessions = Journal.open(tmp_path / ".modelport", "langid").sessions(plan.targets[0].name)
+    sessions.remember(image.image.layers[0].digest, "/v2/models/langid/blobs/uploads/1")
+    assert "less where an earlier upload goes on" in (await forecast(plan, {})).lines()[2]
 
 
 async def test_half_an_image_is_foretold(fake: FakeRegistry, tmp_path: Path) -> None:
