@@ -240,6 +240,8 @@ class Journal:
             return empty
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.notes.append(f"{path} is damaged and was left out: what it told is found out anew")
+            with contextlib.suppress(OSError):
+                path.unlink()
             return empty
 
     def _releases_json(self) -> dict[str, Any]:
