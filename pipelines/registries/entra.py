@@ -286,4 +286,5 @@ def _hint(message: str) -> str:
 def _plain(text: str, limit: int = 300) -> str:
     """An SDK's message on one line, safe for a terminal, without its links to other pages."""
     line = re.sub(r"\s*(To mitigate this issue|Trace ID:).*", "", " ".join(text.split()))
+    line = line.partition("Attempted credentials: ")[2] or line
     return "".join(letter for letter in line if letter.isprintable())[:limit]

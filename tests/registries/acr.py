@@ -24,11 +24,10 @@ import httpx
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.registries.authority import PEM, Authority, self_signed
+from tests.registries.authority import PEM, Authority, rsa_key, self_signed
 from tests.registries.entra import TENANT, Entra, new_id
-from tests.registries.web import Answered, Asked, Send, WebServer, free_port
+from tests.registries.web import Answered, Asked, Send, WebServer, free_port, serving
 
 ISSUER = "Azure Container Registry"
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -70,7 +69,7 @@ class AcrTokens(WebServer):
         """Statuses that the next exchanges are answered with."""
         self.log: list[str] = []
         self.refresh_tokens: list[str] = []
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._key = rsa_key("acr")
         self._certificate: x509.Certificate = self_signed(self._key, ISSUER)
         self._upstream: httpx.AsyncClient | None = None
         self._upstream_host = ""
@@ -89,10 +88,10 @@ class AcrTokens(WebServer):
         return {"auth": {"token": token}, "http": {"relativeurls": True}}
 
     @contextmanager
-    def running(self, upstream: str = "") -> Iterator[AcrTokens]:
+    def running(self, upstream: str = "", *beside: WebServer) -> Iterator[AcrTokens]:
         """Serve, and Entra beside it, until the block ends; ``upstream`` is the real registry's address."""
         self._upstream_host = upstream
-        with self.entra.serving(), self.serving():
+        with serving(self, self.entra, *beside):
             yield self
 
     async def respond(self, asked: Asked, send: Send) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+from functools import cache
 from pathlib import Path
 
 from cryptography import x509
@@ -14,6 +15,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 PEM = serialization.Encoding.PEM
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@cache
+def rsa_key(_whose: str) -> rsa.RSAPrivateKey:
+    """A key to sign tokens with, one for each issuer; slow to make, so it serves the whole run."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def private_text(key: Key) -> bytes:

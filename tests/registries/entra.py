@@ -1,8 +1,8 @@
 """Microsoft Entra as far as a pipeline sees it, over TLS.
 
 The OAuth 2.0 client credentials flow with a secret, a certificate or a federated token; GitHub's endpoint for
-OIDC tokens; the managed identity of an App Service. Wire formats: "Microsoft identity platform and the OAuth
-2.0 client credentials flow", "OpenID Connect" of GitHub, "How to use managed identities for App Service".
+OIDC tokens; the managed identity of a machine. Wire formats: "Microsoft identity platform and the OAuth
+2.0 client credentials flow", "OpenID Connect" of GitHub, "How to use managed identities".
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 import jwt
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.registries.authority import Authority
+from tests.registries.authority import Authority, rsa_key
 from tests.registries.web import Answered, Asked, Send, WebServer
 
 TENANT = "72f988bf-0000-0000-0000-000000000001"
@@ -47,7 +46,7 @@ class Entra(WebServer):
 
     def __init__(self, port: int, authority: Authority) -> None:
         super().__init__(port, authority)
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.key = rsa_key("entra")
         self.applications: dict[str, Application] = {}
         self.resources = {"https://containerregistry.azure.net"}
         """The audiences that tokens are given for."""
@@ -115,8 +114,12 @@ class Entra(WebServer):
             answered = _refused(400, "invalid_tenant", 90002, "Tenant was not found.")
         elif asked.path == "/github/token":
             answered = self._github(asked)
-        elif asked.path == "/msi/token":
-            answered = self._managed(asked)
+        elif asked.path == "/msi/token":  # an App Service
+            known = asked.headers.get("x-identity-header") == self.header
+            answered = self._managed(asked) if known else Answered({"message": "Forbidden"}, 403)
+        elif asked.path == "/metadata/identity/oauth2/token":  # a virtual machine
+            known = asked.headers.get("metadata") == "true"
+            answered = self._managed(asked) if known else Answered({"error": "invalid_request"}, 400)
         await answered.send(send)
 
     def _metadata(self) -> Mapping[str, object]:
@@ -183,16 +186,15 @@ class Entra(WebServer):
 
     def _managed(self, asked: Asked) -> Answered:
         wanted = asked.query.get("client_id")
-        if asked.headers.get("x-identity-header") != self.header or self.managed is None:
-            return Answered({"statusCode": 403, "message": "Forbidden"}, 403)
-        if wanted not in (None, self.managed.client) or asked.query["resource"] not in self.resources:
-            return Answered({"statusCode": 400, "message": "No managed identity was found."}, 400)
+        if self.managed is None or wanted not in (None, self.managed.client):
+            return Answered({"error": "invalid_request", "error_description": "Identity not found"}, 400)
         self.log.append("managed")
         resource = asked.query["resource"]
         answer = {"access_token": self.access_token(self.managed, resource), "resource": resource}
-        return Answered(
-            answer | {"expires_on": str(int(time.time()) + self.lifetime_s), "token_type": "Bearer"}
-        )
+        answer |= {"expires_on": str(int(time.time()) + self.lifetime_s), "token_type": "Bearer"}
+        if asked.path.startswith("/metadata/"):
+            answer |= {"expires_in": str(self.lifetime_s), "client_id": self.managed.client}
+        return Answered(answer)
 
 
 def _refused(status: int, error: str, code: int, text: str) -> Answered:

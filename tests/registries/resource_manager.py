@@ -78,9 +78,7 @@ class ResourceManager(WebServer):
         if asked.method != "GET":
             self.log.append(f"{asked.method} {asked.path.rpartition('/')[2]}")
             if self.managers is not None and principal not in self.managers:
-                text = (
-                    f"The client with object id '{principal}' does not have authorization."
-                )
+                text = f"The client with object id '{principal}' does not have authorization."
                 await _error(403, "AuthorizationFailed", text).send(send)
                 return
         await self._answer(asked, body).send(send)

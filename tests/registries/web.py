@@ -92,16 +92,8 @@ class WebServer:
     async def close(self) -> None:
         """End what ``respond`` opened."""
 
-    async def _serve(self, server: uvicorn.Server) -> None:
-        try:
-            await server.serve()
-        finally:
-            await self.close()
-            await asyncio.sleep(0)  # for transports to be closed
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Serve on 127.0.0.1 until the block ends."""
+    def server(self) -> uvicorn.Server:
+        """What serves it."""
         pem = str(self.authority.server_file) if self.authority else None
         config = uvicorn.Config(
             self._application,
@@ -115,24 +107,7 @@ class WebServer:
             log_config=None,
             access_log=False,
         )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(
-            target=asyncio.run,
-            args=[self._serve(server)],
-            name=f"{type(self).__name__}:{self.port}",
-            daemon=True,
-        )
-        thread.start()
-        try:
-            deadline = time.monotonic() + START_TIMEOUT_S
-            while not server.started:
-                if time.monotonic() > deadline or not thread.is_alive():
-                    raise RuntimeError(f"nothing serves on port {self.port}")
-                time.sleep(0.005)
-            yield
-        finally:
-            server.should_exit = server.force_exit = True
-            thread.join(START_TIMEOUT_S)
+        return uvicorn.Server(config)
 
     async def _application(self, scope: dict[str, object], receive: Receive, send: Send) -> None:
         query = scope["query_string"].decode()
@@ -147,3 +122,37 @@ class WebServer:
             f"{raw}?{query}" if query else raw,
         )
         await self.respond(asked, send)
+
+
+@contextmanager
+def serving(*fakes: WebServer) -> Iterator[None]:
+    """Let them serve on 127.0.0.1 until the block ends."""
+    servers = [fake.server() for fake in fakes]
+    threads = [
+        threading.Thread(target=asyncio.run, args=[_serve(fake, server)], daemon=True)
+        for fake, server in zip(fakes, servers, strict=True)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not all(server.started for server in servers):
+            if time.monotonic() > deadline or not all(thread.is_alive() for thread in threads):
+                raise RuntimeError(f"nothing serves on one of the ports {[fake.port for fake in fakes]}")
+            time.sleep(0.005)
+        yield
+    finally:
+        for server in servers:
+            server.should_exit = server.force_exit = True
+        for thread in threads:
+            thread.join(START_TIMEOUT_S)
+
+
+async def _serve(fake: WebServer, server: uvicorn.Server) -> None:
+    try:
+        await server.serve()
+    finally:
+        await fake.close()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()  # a client that keeps its connection
+        await asyncio.sleep(0.01)  # until they are gone

@@ -1,4 +1,4 @@
-"""An Azure Container Registry with Entra and the Resource Manager, all of this machine, for the tests of it."""
+"""An Azure Container Registry with Entra and the Resource Manager, all on this machine."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def azure(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca_file))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca_file))
     tokens = AcrTokens(authority, free_port())
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", tokens.entra.url)
     manager = ResourceManager(free_port(), authority, tokens.entra, tokens.host)
     pipeline = tokens.entra.add(secret=SECRET)
     settings = tokens.settings(tmp_path / "acr")
     with (
         running_registry(tmp_path / "registry", settings=settings) as behind,
-        tokens.running(behind.host),
-        manager.serving(),
+        tokens.running(behind.host, manager),
     ):
         yield Azure(tokens, manager, behind, pipeline, str(authority.ca_file))
