@@ -46,7 +46,10 @@ def differences(
 
 
 def policies(package: str, retention: Retention, moving_tags: tuple[str, ...]) -> dict[str, Json]:
-    """The cleanup policies of one image name, by their ids. What a moving tag names is always kept."""
+    """The cleanup policies of one image name, by their ids. What a moving tag names is always kept.
+
+    A moving tag that is a pattern (``1.*``) names releases as well: those are not kept for that.
+    """
     prefix = _prefix(package)
     found: list[tuple[str, str, str, Json]] = []
     if retention.untagged_days is not None:
@@ -55,8 +58,8 @@ def policies(package: str, retention: Retention, moving_tags: tuple[str, ...]) -
     if retention.keep_last is not None:
         found.append(("older", "DELETE", "condition", {"tagState": "ANY"}))
         found.append(("newest", "KEEP", "mostRecentVersions", {"keepCount": retention.keep_last}))
-        if moving_tags:
-            tagged: Json = {"tagState": "TAGGED", "tagPrefixes": sorted(moving_tags)}
+        if names := sorted({tag for tag in moving_tags if "*" not in tag}):
+            tagged: Json = {"tagState": "TAGGED", "tagPrefixes": names}
             found.append(("moving", "KEEP", "condition", tagged))
     return {
         f"{prefix}{end}": {

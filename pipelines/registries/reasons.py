@@ -105,7 +105,7 @@ def refusal(  # noqa: PLR0911
                 f"{host} has locked {repository.path} against this{why}",
                 hint="`az acr repository update --write-enabled true` unlocks it, if that is meant",
             )
-        case _ if method == "PUT" and ("immutable" in said.lower() or code == "TAG_INVALID"):
+        case _ if method == "PUT" and ("immutab" in said.lower() or code == "TAG_INVALID"):
             return TagRefused(f"{host} does not move this tag{why}", hint="release under another tag")
     hint = "run again later; only what is missing is sent" if status >= 500 else "its log may tell more"
     if "HTTP request to an HTTPS server" in said:

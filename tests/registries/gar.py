@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.registries.google import Identities, Repositories
-from tests.registries.web import Answered, Asked, Send, WebServer
+from tests.registries.web import Answered, Asked, Send, WebServer, serving
 from tests.registry_process import RegistryProcess, free_port
 
 _TOKEN_USERS = ("oauth2accesstoken", "_token", "_dcgcloud_token")
@@ -53,6 +53,11 @@ class GarFront(WebServer):
         self._http: httpx.AsyncClient | None = None
         self.forget()
 
+    async def close(self) -> None:
+        """See ``WebServer``."""
+        if self._http is not None:
+            await self._http.aclose()
+
     def forget(self) -> None:
         """All but the images: as it was at the start."""
         self.identities = Identities(f"http://{self.host}")
@@ -64,8 +69,8 @@ class GarFront(WebServer):
 
     @contextmanager
     def running(self) -> Iterator[GarFront]:
-        """``serving()``, with the front itself as the value."""
-        with self.serving():
+        """Serve until the block ends."""
+        with serving(self):
             yield self
 
     def resource(self, repository: str) -> str:
@@ -162,7 +167,7 @@ class GarFront(WebServer):
         config = resource.get("dockerConfig")
         if not (isinstance(config, dict) and config.get("immutableTags")) or ":" in named[5]:
             return None
-        answer = await self._upstream().head(asked.target, headers={"Accept": "*/*"})
+        answer = await self._upstream().head(asked.target, headers={"Accept": asked.headers["content-type"]})
         if answer.status_code != 200:
             return None
         said = f"cannot update tag {named[5]}. The repository has enabled tag immutability"
@@ -190,20 +195,16 @@ class GarFront(WebServer):
     def _upstream(self) -> httpx.AsyncClient:
         if self._http is None:  # made here, for it belongs to this thread's event loop
             login = (self.registry.username, self.registry.password) if self.registry.username else None
-            self._http = httpx.AsyncClient(
-                base_url=f"http://{self.registry.host}", auth=login, trust_env=False, timeout=60
-            )
+            url = f"http://{self.registry.host}"
+            self._http = httpx.AsyncClient(base_url=url, auth=login, trust_env=False, timeout=60)
         return self._http
 
     async def _pass(self, asked: Asked, send: Send) -> None:
         headers = {name: value for name, value in asked.headers.items() if name not in _DROPPED}
         content = _pieces(asked) if asked.method in ("POST", "PUT", "PATCH") else None
-        request = self._upstream().build_request(
-            asked.method, self._target(asked), headers=headers, content=content
-        )
-        if content is not None and "content-length" in headers:
-            del request.headers["transfer-encoding"]
-        response = await self._upstream().send(request, stream=True)
+        http = self._upstream()
+        request = http.build_request(asked.method, self._target(asked), headers=headers, content=content)
+        response = await http.send(request, stream=True)
         try:
             head = [
                 (name.encode(), self._rewritten(asked, name, value).encode())

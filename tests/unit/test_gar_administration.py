@@ -157,7 +157,7 @@ async def test_a_key_is_never_changed(models: Managed) -> None:
 
 async def test_retention_becomes_cleanup_policies(models: Managed) -> None:
     (change,) = await models.apply(
-        RepositorySettings(retention=Retention(untagged_days=14, keep_last=5)), ("latest", "1.2")
+        RepositorySettings(retention=Retention(untagged_days=14, keep_last=5)), ("stable", "latest", "1.*")
     )
     assert (change.what, change.before) == ("retention", "")
     assert "14 days" in change.removes
@@ -183,7 +183,7 @@ async def test_retention_becomes_cleanup_policies(models: Managed) -> None:
         "modelport-langid-moving": {
             "id": "modelport-langid-moving",
             "action": "KEEP",
-            "condition": {"tagState": "TAGGED", "tagPrefixes": ["1.2", "latest"], **only},
+            "condition": {"tagState": "TAGGED", "tagPrefixes": ["latest", "stable"], **only},
         },
     }
 
