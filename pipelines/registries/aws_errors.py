@@ -191,7 +191,7 @@ def _own_failure(  # noqa: PLR0911  a table
             )
         case sdk.ParamValidationError():
             return WrongValue(f"{host}: {' '.join(str(err).split())[:_TEXT_LIMIT]}", hint="check settings:")
-        case sdk.HTTPClientError() | sdk.EndpointConnectionError():
+        case sdk.HTTPClientError() | sdk.ConnectionError():
             return Unreachable(
                 f"{host}: the AWS API can't be reached ({type(err).__name__} on the way to {action})",
                 hint="check the region, the network, the proxy, AWS_ENDPOINT_URL and AWS_CA_BUNDLE",

@@ -155,8 +155,13 @@ def widens(before: Iterable[Statement], after: Iterable[Statement]) -> bool:
 
 
 def principals_of(statement: Mapping[str, Any]) -> list[str]:
-    """Who a statement is about, an organisation by its id."""
-    principal = statement.get("Principal", {"NotPrincipal": statement.get("NotPrincipal", "?")})
+    """Who a statement is about."""
+    if "NotPrincipal" in statement:
+        return [f"all but {', '.join(_named(statement['NotPrincipal']))}"]
+    return _named(statement.get("Principal"))
+
+
+def _named(principal: object) -> list[str]:
     if isinstance(principal, Mapping):
         return sorted(value for values in principal.values() for value in _listed(values))
     return _listed(principal)
