@@ -1,0 +1,234 @@
+"""How fast a push is, what a second registry costs, what memory it takes. Prints a table.
+
+    .venv/bin/python benchmarks/push.py [--pairs N] [--layers N] [--layer-mb N] [--big-mb N]
+
+Everything is real: docker-registry processes on loopback, this project's push in a process of its own, and
+`skopeo copy` of the same layout into the same registry. Each pair has new, incompressible content, goes
+into a registry that has never seen it, and alternates who is first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import anyio  # noqa: E402  the path is known now
+from registry_process import running_registry  # noqa: E402
+
+from pipelines.registries.credentials import Login  # noqa: E402
+from pipelines.registries.descriptors import (  # noqa: E402
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    canonical_json,
+)
+from pipelines.registries.layout import ImageLayout  # noqa: E402
+from pipelines.registries.oci import OciRegistry  # noqa: E402
+from pipelines.registries.reference import Repository  # noqa: E402
+from pipelines.release_image import ReleaseImage  # noqa: E402
+from pipelines.stages.push import push  # noqa: E402
+from pipelines.stages.tag import Names  # noqa: E402
+
+TAG = "1.0.0"
+STEP = 1024 * 1024
+GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@dataclass(frozen=True)
+class Measured:
+    seconds: float
+    uploaded: int
+    peak_mb: float
+    start_mb: float
+
+
+def random_gzip(size: int) -> Iterator[bytes]:
+    """A gzip member of about ``size`` random bytes, stored: what a layer of weights looks like."""
+    packer = zlib.compressobj(0, zlib.DEFLATED, -15)
+    crc = 0
+    yield b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+    for _ in range(max(1, size // STEP)):
+        block = os.urandom(STEP)
+        crc = zlib.crc32(block, crc)
+        yield packer.compress(block)
+    yield packer.flush() + struct.pack("<II", crc, max(1, size // STEP) * STEP & 0xFFFFFFFF)
+
+
+def image(directory: Path, layers: int, layer_bytes: int) -> int:
+    """Write a layout with one image of random layers under TAG; the bytes of its layers."""
+
+    layout = ImageLayout.create(directory)
+    described = []
+    for _ in range(layers):
+        digest, path = hashlib.sha256(), directory / "new"
+        with path.open("wb") as file:
+            for piece in random_gzip(layer_bytes):
+                digest.update(piece)
+                file.write(piece)
+        blob = Descriptor(GZIP_LAYER, f"sha256:{digest.hexdigest()}", path.stat().st_size)
+        path.rename(layout.path(blob.digest))
+        described.append(blob)
+    config = canonical_json(
+        {
+            "os": "linux",
+            "architecture": "amd64",
+            "rootfs": {"type": "layers", "diff_ids": [blob.digest for blob in described]},
+        }
+    )
+    manifest = Manifest(
+        OCI_MANIFEST,
+        canonical_json(
+            {
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": Descriptor(OCI_CONFIG, layout.write_blob(config), len(config)).to_json(),
+                "layers": [blob.to_json() for blob in described],
+            }
+        ),
+    )
+    layout.write_blob(manifest.body)
+    layout.set_tag(TAG, manifest)
+    return sum(blob.size for blob in described)
+
+
+def one(layout: Path, repositories: list[str]) -> None:
+    """This process pushes once, and tells what it took."""
+
+    async def nobody() -> Login | None:
+        return None
+
+    targets = [OciRegistry(Repository.parse(name), nobody) for name in repositories]
+    stored = ImageLayout(layout)
+    release = ReleaseImage(stored, stored.read_manifest(TAG))
+
+    async def measured() -> Measured:
+        start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        began = time.monotonic()
+        receipt = await push(release, Names((TAG,), ()), targets)
+        seconds = time.monotonic() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return Measured(seconds, sum(each.uploaded for each in receipt.deliveries), peak, start)
+
+    print(json.dumps(vars(anyio.run(measured))))
+
+
+def ours(layout: Path, *repositories: str) -> Measured:
+    command = [sys.executable, __file__, "--one", str(layout), *repositories]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return Measured(**json.loads(done.stdout))
+
+
+def skopeo(layout: Path, repository: str, home: Path) -> float:
+    command = ["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", "-q"]
+    command += [f"oci:{layout}:{TAG}", f"docker://{repository}:{TAG}"]
+    began = time.monotonic()
+    subprocess.run(command, check=True, env={"PATH": os.environ["PATH"], "HOME": str(home)})
+    return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def registry(directory: Path) -> Iterator[str]:
+
+    with running_registry(directory) as running:
+        yield running.host
+    shutil.rmtree(directory)
+
+
+def pair(work: Path, number: int, layers: int, layer_bytes: int) -> tuple[float, float]:
+    """The same new image, once by each, into registries of their own: ours and skopeo's seconds."""
+    layout = work / "layout"
+    image(layout, layers, layer_bytes)
+    seconds = {}
+    for who in ("ours", "skopeo") if number % 2 else ("skopeo", "ours"):
+        with registry(work / "registry") as host:
+            name = f"{host}/bench/model{number}"
+            seconds[who] = ours(layout, name).seconds if who == "ours" else skopeo(layout, name, work)
+    shutil.rmtree(layout)
+    return seconds["ours"], seconds["skopeo"]
+
+
+def second_registry(work: Path, layers: int, layer_bytes: int) -> tuple[float, float, Measured]:
+    """One registry alone, two at once, and the same again, which has nothing to send."""
+    layout = work / "layout"
+    image(layout, layers, layer_bytes)
+    with registry(work / "registry") as host:
+        alone = ours(layout, f"{host}/bench/model").seconds
+    with registry(work / "a") as one_host, registry(work / "b") as other_host:
+        names = [f"{one_host}/bench/model", f"{other_host}/bench/model"]
+        both = ours(layout, *names).seconds
+        again = ours(layout, *names)
+    shutil.rmtree(layout)
+    return alone, both, again
+
+
+def big_layer(work: Path, size: int) -> Measured:
+    layout = work / "layout"
+    image(layout, 1, size)
+    with registry(work / "registry") as host:
+        measured = ours(layout, f"{host}/bench/big")
+    shutil.rmtree(layout)
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layer-mb", type=int, default=100)
+    parser.add_argument("--big-mb", type=int, default=3000)
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        one(Path(asked.one[0]), asked.one[1:])
+        return
+    layer_bytes = asked.layer_mb * 1_000_000
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        ratios = []
+        for number in range(asked.pairs):
+            own, other = pair(work, number, asked.layers, layer_bytes)
+            ratios.append(other / own)
+            print(
+                f"{asked.layers} x {asked.layer_mb} MB: {own:.2f} s, skopeo {other:.2f} s: {ratios[-1]:.2f}"
+            )
+        if ratios:
+            print(
+                f"speed of ours over skopeo's, median of {len(ratios)} pairs: {statistics.median(ratios):.2f}"
+            )
+        alone, both, again = second_registry(work, asked.layers, layer_bytes)
+        cost = both / alone - 1
+        print(
+            f"one registry {alone:.2f} s, two at once {both:.2f} s: the second costs {cost:.2f} of the first"
+        )
+        print(f"the same again: {again.uploaded} bytes sent, {again.seconds:.2f} s")
+        if asked.big_mb:
+            big = big_layer(work, asked.big_mb * 1_000_000)
+            print(
+                f"a layer of {asked.big_mb} MB: {big.seconds:.1f} s, peak {big.peak_mb:.0f} MB "
+                f"({big.start_mb:.0f} MB before the push)"
+            )
+
+
+if __name__ == "__main__":
+    main()
