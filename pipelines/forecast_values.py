@@ -180,7 +180,8 @@ class Forecast:
             return f"{amount} will be uploaded to {where}"
         commit = self.build.commit[:12] if self.build else ""
         last = f"the last build{f' ({commit})' if commit else ''}"
-        return f"not built yet at this commit; of {last}, {amount} would be uploaded to {where}"
+        changes = "what this commit changes comes on top"
+        return f"not built yet at this commit; {last} would upload {amount} to {where}, {changes}"
 
 
 def size_text(count: int) -> str:

@@ -43,8 +43,9 @@ async def release(plan: Plan, run: Run, state: Path, environ: Mapping[str, str])
     )
     with run.recorded("tag"):
         release_image = built.release(plan.names, plan.source.committed_at)
-    with run.recorded("attest"):
+    with run.recorded("attest") as stage:
         statements = attest(release_image, checked, scanned, listed, model)
+        stage.result = {"referrers": [one.digest for one in statements]}
     if plan.held_back:
         with run.recorded("push") as stage:
             stage.status, stage.summary = "skipped", plan.held_back

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipelines.config import Model, find_models, load
+from pipelines.config import AtLeast, Model, find_models, load
 from pipelines.config_build import DockerfileBuild, ImageBuild
 from pipelines.config_registries import is_loopback
 from pipelines.errors import SourceError
@@ -43,6 +43,12 @@ class Plan:
     held_back: str = ""
     """Why the image is built, checked and scanned but not pushed; "" when it is pushed."""
 
+    @property
+    def enough(self) -> int:
+        """How many of the targets have to hold the release before one names it."""
+        rule = self.model.release.push_to
+        return min(rule.at_least, len(self.targets)) if isinstance(rule, AtLeast) else len(self.targets)
+
     def to_json(self) -> dict[str, JSON]:
         """For the record and ``modelport plan --json``."""
         return {
@@ -50,6 +56,7 @@ class Plan:
             "file": str(self.model.file),
             "build": how(self.model),
             "targets": [target.name for target in self.targets],
+            "registries_asked": self.enough,
             "held_back": self.held_back or None,
             **self.names.to_json(),
         }
@@ -118,7 +125,10 @@ def told(plan: Plan) -> str:
     if plan.held_back:
         return "\n".join([*lines, f"  push       {plan.held_back}"])
     lines.append(f"  tag        {plan.names.summary()}")
-    return "\n".join([*lines, *(f"  push       {target.name}" for target in plan.targets)])
+    lines += [f"  push       {target.name}" for target in plan.targets]
+    if plan.enough < len(plan.targets):
+        lines.append(f"             named as soon as {plan.enough} of {len(plan.targets)} hold it")
+    return "\n".join(lines)
 
 
 def how(model: Model) -> str:

@@ -147,7 +147,7 @@ async def _tags(target: Registry, registry: OpenRegistry, wanted: Wanted) -> Che
     told = ", ".join(f"{tag} is {short(digest)}" for tag, digest in sorted(held.items()))
     free = ", ".join(tag for tag in wanted.version_tags if tag not in held)
     return Check.ok(
-        TAGS, f"{told}, of this commit{f'; {free} free' if free else ''}", short="already released"
+        TAGS, f"already released: {told}{f'; {free} free' if free else ''}", short="already released"
     )
 
 

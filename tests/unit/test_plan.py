@@ -42,6 +42,15 @@ def test_a_clean_commit_on_main_goes_to_every_registry(model_file: Path, tmp_pat
     assert "registry.example.com/models/iris" in told(plan)
 
 
+def test_how_many_registries_are_enough_is_told(model_file: Path, tmp_path: Path) -> None:
+    model_file.write_text(
+        "registries: [a.example.com/m, b.example.com/m]\nrelease: {push_to: {at_least: 1}}\n"
+    )
+    plan = make_plan(load(model_file, {}), SOURCE, tmp_path, {}, Push.AUTO)
+    assert "named as soon as 1 of 2 hold it" in told(plan)
+    assert plan.to_json()["registries_asked"] == 1
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -116,7 +116,9 @@ async def test_an_earlier_build_gives_an_estimate_that_says_so(fake: FakeRegistr
     found = await forecast(plan, {})
     assert not found.is_exact
     assert found.total == release_of(plan, image).size
-    assert found.lines()[0].startswith("not built yet at this commit; of the last build (0f0f0f0f0f0f), ")
+    assert found.lines()[0].startswith(
+        "not built yet at this commit; the last build (0f0f0f0f0f0f) would upload "
+    )
     assert found.to_json()["built_commit"] == OTHER
 
 
