@@ -32,7 +32,17 @@ def test_a_commit_becomes_a_release_that_traces_back_to_it(any_team: Team) -> No
     assert done.code == 0, done.err
 
     stages = any_team.stages()
-    assert list(stages) == ["build", "check", "scan", "inventory", "export", "tag", "push"]
+    assert list(stages) == [
+        "preflight",
+        "build",
+        "check",
+        "scan",
+        "inventory",
+        "export",
+        "tag",
+        "attest",
+        "push",
+    ]
     assert {stage["status"] for stage in stages.values()} == {"ok"}
     assert "2 of 2 golden cases · accuracy 1.000" in stages["check"]["summary"]
 
