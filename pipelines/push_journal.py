@@ -140,7 +140,7 @@ class Journal:
                 branch_tags=_joined(known.branch_tags, names.branch_tags),
             )
         self.releases = (*others, entry)[-_MOST_RELEASES:]
-        self._write_releases()
+        self._write_releases(lasting=False)
         notes = [f"continues the push of {known.when}, which ended in the middle"] if known else []
         notes += [
             f"the push of {one.when} ({short(one.digest)}) ended before it named anything" for one in dropped
@@ -153,7 +153,7 @@ class Journal:
             digest,
             lambda one: replace(one, phase=Phase.NAMING, holders=_joined(one.holders, holders), named=()),
         )
-        self._write_releases()
+        self._write_releases(lasting=True)
 
     def named(self, digest: str, repository: str) -> None:
         """The naming in one registry has ended; when it has in all, the release is under way no more."""
@@ -247,9 +247,9 @@ class Journal:
     def _releases_json(self) -> dict[str, Any]:
         return {"releases": [one.to_json() for one in self.releases]}
 
-    def _write_releases(self) -> None:
+    def _write_releases(self, *, lasting: bool) -> None:
         try:
-            self._write(_RELEASES, self._releases_json(), lasting=True)
+            self._write(_RELEASES, self._releases_json(), lasting=lasting)
         except OSError as err:
             raise PushFailed(
                 f"{self.directory} can't be written: {err.strerror}",
@@ -258,7 +258,7 @@ class Journal:
 
     def _try_to_write(self, name: str, document: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
-            self._write(name, document, lasting=name == _RELEASES)
+            self._write(name, document, lasting=False)
 
     def _write(self, name: str, document: dict[str, Any], *, lasting: bool) -> None:
         """``lasting``: it is there after a power cut, too. The file is the owner's alone (mkstemp)."""
@@ -271,6 +271,8 @@ class Journal:
                 if lasting:
                     os.fsync(file.fileno())
             Path(temporary).replace(self.directory / name)
+            if lasting:
+                _sync_directory(self.directory)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -296,6 +298,14 @@ class RepositorySessions:
         """See ``UploadSessions``."""
         if self.journal.uploads.get(self.repository, {}).pop(digest, None):
             self.journal.write_uploads()
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _parse_releases(document: dict[str, Any]) -> tuple[UnderWay, ...]:
