@@ -14,6 +14,7 @@ from registry_process import RegistryProcess, password_registry, registry
 
 from pipelines.errors import PushFailed
 from pipelines.receipt import State
+from pipelines.registries.blob_source import BlobSource
 from pipelines.registries.credentials import Login
 from pipelines.registries.descriptors import Descriptor, sha256
 from pipelines.registries.errors import BrokenContent, RepositoryMissing
@@ -61,7 +62,7 @@ async def test_blobs_and_tags(registry: RegistryProcess, tmp_path: Path) -> None
     async with remote.open() as opened:
         with pytest.raises(RepositoryMissing, match="has no repository"):
             await opened.client.tags()
-        assert await opened.client.upload_blob(blob, tmp_path / "blob") == len(body)
+        assert await opened.client.upload_blob(BlobSource(blob, tmp_path / "blob")) == len(body)
         assert await opened.has_blob(blob)
         await opened.client.download_blob(blob, tmp_path / "copy")
         assert (tmp_path / "copy").read_bytes() == body
@@ -95,6 +96,7 @@ PUSH_BIG = """
 import sys, anyio
 from pathlib import Path
 from registries_fake import target
+from pipelines.registries.blob_source import BlobSource
 from pipelines.registries.descriptors import Descriptor
 
 def peak_kb():  # not ru_maxrss: that begins with the peak of the process that started this one
@@ -104,7 +106,7 @@ async def main(host, path, digest, size):
     blob = Descriptor("x", digest, size)
     async with target(host).open() as opened:
         before = peak_kb()
-        await opened.client.upload_blob(blob, path)
+        await opened.client.upload_blob(BlobSource(blob, path))
         await opened.client.download_blob(blob, path.with_name("copy"))
         print(peak_kb() - before)
 
