@@ -52,7 +52,7 @@ def built_image(layout: ImageLayout, *texts: str, media_type: str = OCI_MANIFEST
         "config": {"Cmd": ["serve"], "Env": ["A=1"], "Labels": {"kept": "yes", f"{OCI}.version": "base's"}},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": [
-            {"created": "2020-01-01T00:00:00Z", "created_by": text} for text in texts or ("base", "code")
+            {"created": "2020-01-01T00:00:00Z", "created_by": text[:60]} for text in texts or ("base", "code")
         ],
     }
     body = json.dumps(config).encode()
