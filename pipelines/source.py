@@ -144,6 +144,7 @@ _STATUS: Final = (
     "--",
     ".",
     ":(exclude,glob)**/.modelport/**",  # our own records: a run must not make the next one dirty
+    ":(exclude,glob)gha-creds-*.json",  # google-github-actions/auth writes its login into the checkout
 )
 
 
