@@ -17,6 +17,7 @@ from pipelines.plan import Plan
 from pipelines.preflight_disk import DISK, check_disk, disk_needs, engine_store
 from pipelines.preflight_registry import REVISION, Wanted, check_registry
 from pipelines.preflight_report import Check, PreflightReport, RegistryChecks
+from pipelines.source import releasable
 
 CONFIGURATION, GIT, ENGINE = "configuration", "git", "engine"
 _RECORDS: Final = 3
@@ -105,7 +106,8 @@ def _git(plan: Plan) -> Check:
     text = f"{plan.source.short} ({plan.source.summary()})"
     if plan.held_back:
         return Check.ok(GIT, f"{text}, {plan.held_back}", short=plan.held_back)
-    return Check.ok(GIT, f"{text}, may be released")
+    reason = releasable(plan.model, plan.source)
+    return Check.ok(GIT, f"{text}, {f'goes to this machine only: {reason}' if reason else 'may be released'}")
 
 
 def _disk(plan: Plan, environ: Mapping[str, str], engine: engines.Choice | None) -> Check:

@@ -69,7 +69,7 @@ def _only(access: Check) -> tuple[Check, ...]:
 async def _checks(target: Registry, wanted: Wanted) -> tuple[Check, ...]:
     exists = await target.repository_exists()
     if exists is False:
-        return (Check.ok(ACCESS, "this login may look for it"), *_of_missing(target, wanted))
+        return (Check.ok(ACCESS, "this login is taken"), *_of_missing(target, wanted))
     async with target.open() as registry:
         write, tags = await _write_and_tags(target, registry, wanted)
     if isinstance(write, RepositoryMissing):
@@ -78,7 +78,8 @@ async def _checks(target: Registry, wanted: Wanted) -> tuple[Check, ...]:
     if write is not None:
         return _only(Check.failed(ACCESS, write))
     there = "is there" if exists else "is there, or made by the first push"
-    return Check.ok(ACCESS, "this login may push"), Check.ok(REPOSITORY, there), tags
+    may = "it can be written to" if target.is_directory else "this login may push"
+    return Check.ok(ACCESS, may), Check.ok(REPOSITORY, there), tags
 
 
 def _of_missing(target: Registry, wanted: Wanted) -> tuple[Check, Check]:
