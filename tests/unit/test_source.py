@@ -111,7 +111,9 @@ async def test_our_own_records_do_not_make_a_model_in_a_subdirectory_dirty(repos
     assert (await read(repository / "models/a")).dirty == ()
 
 
-async def test_a_login_that_an_action_of_googles_left_does_not_make_a_checkout_dirty(repository: Path) -> None:
+async def test_a_login_that_an_action_of_googles_left_does_not_make_a_checkout_dirty(
+    repository: Path,
+) -> None:
     (repository / "gha-creds-0123456789abcdef.json").write_text("{}")
     assert (await read(repository)).dirty == ()
 
