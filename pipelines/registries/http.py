@@ -153,6 +153,10 @@ class Connection:
         """What an answer that is not a success means here."""
         return refusal(self.repository, self.quirks, method, status, body)
 
+    async def read_text(self, response: httpx.Response) -> str:
+        """What a refusal says: a short body."""
+        return (await self._read(response, ANSWER_LIMIT)).decode("utf-8", "replace")
+
     async def _with_login(self, call: Call) -> httpx.Response:
         own = self._same_origin(self.url(call.target))
         used = self._authenticator.header if own else None

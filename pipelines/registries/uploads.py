@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
+from urllib.parse import quote
 
 import anyio
 
@@ -113,7 +114,7 @@ class Uploads:
         work.in_doubt, work.closing = True, end == size
         async with self._connection.once(self._part(work, start, end)) as response:
             status, headers = response.status_code, response.headers
-            said = "" if response.is_success else (await response.aread())[:500].decode("utf-8", "replace")
+            said = "" if response.is_success else await self._connection.read_text(response)
         if status == 413 or (status == 416 and "too large" in said):
             self._smaller(work, end - start, status)
         elif status == 416:
@@ -140,8 +141,9 @@ class Uploads:
             method, target = "PATCH", work.location
         else:
             method = "PUT"
-            location = self._connection.url(work.location)
-            target = str(location.copy_merge_params({"digest": work.blob.digest}))
+            # Its query may be signed: it stays, letter by letter.
+            joined = "&" if "?" in work.location else "?"
+            target = f"{work.location}{joined}digest={quote(work.blob.digest, safe='')}"
 
         def content() -> AsyncIterator[bytes]:
             return work.source.pieces(start, end)
@@ -181,7 +183,7 @@ class Uploads:
 
     async def _lost(self, work: UploadState, status: int, said: str) -> None:
         """404: the upload is gone. 400: what arrived is not the blob (and our file is: that was proved)."""
-        broken = "DIGEST_INVALID" in said or "BLOB_UPLOAD_INVALID" in said
+        broken = "DIGEST_INVALID" in said or "BLOB_UPLOAD_" in said
         if "NAME_UNKNOWN" in said or (status != 404 and not broken):
             raise self._connection.refusal("PUT" if work.closing else "PATCH", status, said.encode())
         if status != 404:
