@@ -19,7 +19,7 @@ from pipelines.registries.port import UploadSessions
 
 @dataclass(slots=True)
 class MemoryRegistry:
-    """A repository. ``called`` hears of each call before it has its effect, and again after it."""
+    """A repository. ``called`` hears of each call before it has its effect, of a write again after it."""
 
     name: str
     called: Callable[[str], None] = lambda what: None
@@ -47,7 +47,8 @@ class MemoryRegistry:
         await anyio.lowlevel.checkpoint()
         self.called(what)
         result = effect()
-        self.called(what)
+        if what.startswith("PUT"):
+            self.called(what)
         return result
 
 

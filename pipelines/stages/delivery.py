@@ -103,9 +103,7 @@ class Delivering:
             await self.registry.put_manifest(self.manifest)
             self.progress.uploaded += len(self.manifest.body)
             await self._read_back()
-        await each(self.cargo.referrers, self._attach)
-        if self.cargo.referrers:
-            await self._see_referrers()
+        await self._attach()
         self.progress.is_held = True
 
     @property
@@ -187,28 +185,39 @@ class Delivering:
             self.progress.refused_mounts += 1
         return False
 
-    async def _attach(self, referrer: Manifest) -> None:
-        listed = await self.registry.referrers(self.manifest.digest)
-        if any(one.digest == referrer.digest for one in listed) and await self._is_there(referrer):
+    async def _attach(self) -> None:
+        """What refers to the image, one by one: where a tag lists them, each write reads it first."""
+        missing = await self._unlisted()
+        for referrer in missing:
+            await self.registry.attach(referrer)
+            self.progress.uploaded += len(referrer.body)
+        if not missing:
             return
-        await self.registry.attach(referrer)
-        self.progress.uploaded += len(referrer.body)
-
-    async def _see_referrers(self) -> None:
-        lost: set[str] = set()
 
         async def seen() -> bool:
-            listed = {one.digest for one in await self.registry.referrers(self.manifest.digest)}
-            lost.clear()
-            lost.update(one.digest for one in self.cargo.referrers if one.digest not in listed)
-            return not lost
+            missing[:] = await self._unlisted()
+            return not missing
 
         if not await stands(seen):
             raise BrokenContent(
-                f"{self.target.name} took {short(min(lost))}, which refers to {short(self.manifest.digest)}, "
-                "and does not list it",
+                f"{self.target.name} took {short(missing[0].digest)}, which refers to "
+                f"{short(self.manifest.digest)}, and does not list it",
                 hint=_STORAGE_HINT,
             )
+
+    async def _unlisted(self) -> list[Manifest]:
+        """The referrers that are not listed, or listed and not there."""
+        if not self.cargo.referrers:
+            return []
+        listed = {one.digest for one in await self.registry.referrers(self.manifest.digest)}
+        missing = [one for one in self.cargo.referrers if one.digest not in listed]
+
+        async def look(referrer: Manifest) -> None:
+            if not await self._is_there(referrer):
+                missing.append(referrer)
+
+        await each([one for one in self.cargo.referrers if one.digest in listed], look)
+        return missing
 
 
 async def stands(look: Callable[[], Awaitable[bool]]) -> bool:

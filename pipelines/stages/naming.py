@@ -41,10 +41,16 @@ class Naming:
 
     async def look(self) -> None:
         """Hold that every release tag is free or ours. Raises TagRefused, and nothing was changed."""
-        for tag in self.names.version_tags:
+        ours: set[str] = set()
+
+        async def one(tag: str) -> None:
             if await self._is_ours(tag):
-                self.progress.already.append(tag)
-                self.progress.tags.append(tag)
+                ours.add(tag)
+
+        await each(self.names.version_tags, one)
+        found = [tag for tag in self.names.version_tags if tag in ours]
+        self.progress.already += found
+        self.progress.tags += found
 
     @property
     def is_released(self) -> bool:
@@ -58,6 +64,7 @@ class Naming:
                 await self._write_release_tag(tag)
             if tag not in self.progress.tags:
                 self.progress.tags.append(tag)
+        self.progress.tags.sort(key=self.names.version_tags.index)  # some may have been there, and some not
         self.progress.is_tagged = True
 
     async def move_tags(self) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from images import COMMITTED, names, release_image
 from registries_fake import CUT, FakeRegistry, Request, Response, error, target
+from registry_in_memory import MemoryRegistry
 
 from pipelines.errors import PartialPush, PushFailed
 from pipelines.receipt import NothingPushed, PushedInPart, State
@@ -19,6 +21,7 @@ from pipelines.registries.directory import LayoutRegistry
 from pipelines.registries.layout import ImageLayout
 from pipelines.stages import delivery, moving_tags
 from pipelines.stages.push import push
+from pipelines.statements import GateVerdict, Result, verdict_referrer
 
 pytestmark = pytest.mark.anyio
 
@@ -223,6 +226,89 @@ async def test_a_conflict_in_one_registry_stops_all_of_them_before_a_byte_is_sen
             )
     assert (fake.asked("POST"), fake.asked("PUT"), fake.tags) == ([], [], {})
     assert [one.state for one in caught.value.receipt.deliveries] == [State.WITHHELD, State.FAILED]
+
+
+async def test_a_tag_that_is_taken_and_not_kept_is_a_failure(fake: FakeRegistry, tmp_path: Path) -> None:
+    wanted = names("1.2.0", moving=("latest",))
+    fake.fault("PUT", r"/manifests/1\.2\.0", Response(201), times=99)
+    with pytest.raises(NothingPushed, match=r"took the tag 1\.2\.0 and it does not name"):
+        await push(release_image(tmp_path, wanted), wanted, [target(fake.host)])
+    assert fake.tags == {}
+
+
+async def test_a_tag_that_was_written_though_the_answer_was_lost_is_ours(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    """The first request did it; the second is refused, for the tag is immutable and taken by then."""
+    wanted = names("1.2.0")
+    release = release_image(tmp_path, wanted)
+    refused = error(409, "TAG_INVALID", "The image tag '1.2.0' already exists and can't be overwritten")
+
+    def write(request: Request) -> Response | None:
+        if release.digest not in fake.tags.values():
+            fake.tags["1.2.0"] = release.digest
+            return CUT
+        return refused
+
+    fake.fault("PUT", r"/manifests/1\.2\.0", write, times=9)
+    receipt = await push(release, wanted, [target(fake.host)])
+    assert receipt.deliveries[0].tags == ("1.2.0",)
+
+
+async def test_released_before_to_some_registries_is_told_as_such(fake: FakeRegistry, tmp_path: Path) -> None:
+    wanted = names(moving=("latest",))
+    release = release_image(tmp_path, wanted)
+    await push(release, wanted, [target(fake.host)])
+    async with FakeRegistry().running() as gone:
+        pass
+    with pytest.raises(PushedInPart, match="pushed to 1 of 2 registries") as caught:
+        await push(release, wanted, [target(fake.host), target(gone.host)])
+    assert [one.state for one in caught.value.receipt.deliveries] == [State.UNCHANGED, State.FAILED]
+
+
+async def test_a_repository_is_made_before_the_first_blob_and_only_then(tmp_path: Path) -> None:
+    wanted = names()
+    release = release_image(tmp_path, wanted)
+    registry, calls = MemoryRegistry("host/m"), []
+    registry.called = calls.append
+    await push(release, wanted, [registry])
+    assert registry.made
+    registry.made = False
+    await push(release, wanted, [registry])
+    assert not registry.made  # what is whole there needs no question
+
+
+async def test_referrers_are_attached_one_after_the_other_and_once(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    """This registry has no referrers API: each write of the tag that lists them reads it first."""
+    wanted = names()
+    release = release_image(tmp_path, wanted)
+    referrers = [
+        verdict_referrer(GateVerdict(gate, Result.PASSED), "m", release.manifest, release.layout)
+        for gate in ("check", "scan")
+    ]
+    receipt = await push(release, wanted, [target(fake.host)], referrers=referrers)
+    fallback = release.digest.replace(":", "-")
+    assert fake.order().count(f"tag {fallback}") == 2
+    assert receipt.deliveries[0].uploaded == receipt.deliveries[0].total
+    fake.log.clear()
+    again = await push(release, wanted, [target(fake.host)], referrers=referrers)
+    assert (again.deliveries[0].state, fake.order()) == (State.UNCHANGED, [])
+
+
+async def test_a_referrer_that_is_not_listed_keeps_the_names_away(tmp_path: Path) -> None:
+    class Forgetful(MemoryRegistry):
+        async def call(self, what: str, effect: Callable[[], Any]) -> Any:
+            return () if what == "GET referrers" else await MemoryRegistry.call(self, what, effect)
+
+    wanted = names()
+    release = release_image(tmp_path, wanted)
+    referrer = verdict_referrer(GateVerdict("scan", Result.PASSED), "m", release.manifest, release.layout)
+    registry = Forgetful("host/m")
+    with pytest.raises(NothingPushed, match="and does not list it"):
+        await push(release, wanted, [registry], referrers=[referrer])
+    assert registry.tag_list == {}
 
 
 async def test_nothing_listens(tmp_path: Path) -> None:
