@@ -66,6 +66,7 @@ class Authenticator:
         self._wanted: dict[str, dict[str, None]] = {repository.path: dict.fromkeys(actions.split(","))}
         """What a token has to allow. The registry's challenges add to it: ``delete`` to delete something,
         ``metadata_read`` for a list in Azure, ``pull`` on the repository that a blob is mounted from."""
+        self._believed: Login | None = None
         self._minting = anyio.Lock()
 
     async def renew(self, http: httpx.AsyncClient, challenge: Challenge, *, refused: str | None) -> None:
@@ -76,12 +77,20 @@ class Authenticator:
         """
         async with self._minting:
             if self.header == refused:
+                before = {path: dict(actions) for path, actions in self._wanted.items()}
                 for path, actions in challenge.scopes():
                     self._wanted.setdefault(path, {}).update(dict.fromkeys(actions))
-                self.header = await self._minted(http, challenge)
+                try:
+                    self.header = await self._minted(http, challenge, wants_more=self._wanted != before)
+                except AccessRefused:
+                    self._wanted = before  # or what this login may never do would be asked for from now on
+                    raise
 
-    async def _minted(self, http: httpx.AsyncClient, challenge: Challenge) -> str:
-        login = await self._login()
+    async def _minted(self, http: httpx.AsyncClient, challenge: Challenge, *, wants_more: bool) -> str:
+        """A header. A login that was believed, and only has to allow more, is not asked for anew."""
+        if self._believed is None or not wants_more:
+            self._believed = await self._login()
+        login = self._believed
         if challenge.scheme == "bearer":
             return f"Bearer {await self._believed_token(http, challenge, login)}"
         if challenge.scheme == "basic" and login is not None:
@@ -104,10 +113,10 @@ class Authenticator:
         try:
             return await self._token(http, challenge, login)
         except AccessRefused:
-            again = await self._login()
-            if again is None or again == login:
+            self._believed = await self._login()
+            if self._believed is None or self._believed == login:
                 raise
-            return await self._token(http, challenge, again)
+            return await self._token(http, challenge, self._believed)
 
     async def _token(self, http: httpx.AsyncClient, challenge: Challenge, login: Login | None) -> str:
         realm = self._realm(challenge)
@@ -140,7 +149,9 @@ class Authenticator:
             who = f"the login of {login.username or 'the identity token'}" if login else "an anonymous client"
             raise AccessRefused(
                 f"{host}: {who} gets no token for {self._repository.path} ({answer.status_code})",
-                hint=login_hint(self._repository),
+                hint=role_hint(self._repository)
+                if login and login.identity_token
+                else login_hint(self._repository),
             )
         if answer.status_code >= 300:
             fault = ServerFault(
@@ -157,6 +168,14 @@ class Authenticator:
         if not isinstance(token, str) or not token.isprintable():
             raise ServerFault(f"{host}: its token endpoint gave no token")
         return token
+
+
+def role_hint(repository: Repository) -> str:
+    """What an identity lacks that is known, and gets no token."""
+    return (
+        f"give it a role that allows {repository.path} on {repository.host} (a new one can take minutes), "
+        "or log in again"
+    )
 
 
 def login_hint(repository: Repository) -> str:

@@ -65,6 +65,8 @@ class AcrTokens(WebServer):
         """What the exchange takes; a registry may take the Resource Manager's too."""
         self.refresh_s = 3 * 3600
         self.access_s = 75 * 60
+        self.is_strict = False
+        """Whether who asks for more than he may gets nothing, instead of less."""
         self.faults: list[int] = []
         """Statuses that the next exchanges are answered with."""
         self.log: list[str] = []
@@ -144,12 +146,12 @@ class AcrTokens(WebServer):
         principal = self._principal(asked, form)
         if principal is None or fields.get("service") != self.host:
             return _unauthorized()
-        kind, _, rest = fields.get("scope", "").partition(":")
-        name, _, wanted = rest.rpartition(":")
-        actions = set(wanted.split(",")) & self.rights.get(principal, ALL_RIGHTS)
-        if kind != "repository" or not actions:
+        wanted = _scopes([form["scope"]] if "scope" in form else asked.all_of("scope"))
+        rights = self.rights.get(principal, ALL_RIGHTS)
+        given = {name: actions & rights for name, actions in wanted.items()}
+        if not any(given.values()) or (self.is_strict and given != wanted):
             return _unauthorized()
-        return Answered({"access_token": self.access_token(principal, name, actions)})
+        return Answered({"access_token": self.access_token(principal, given)})
 
     def _principal(self, asked: Asked, form: Mapping[str, str]) -> str | None:
         if form.get("grant_type") == "refresh_token":
@@ -173,8 +175,8 @@ class AcrTokens(WebServer):
         right = claims.get("grant_type") == "refresh_token" and token not in self.revoked
         return str(claims["sub"]) if right else None
 
-    def access_token(self, principal: str, name: str, actions: set[str]) -> str:
-        """An access token for one repository, as the real registry behind this believes it."""
+    def access_token(self, principal: str, given: Mapping[str, set[str]]) -> str:
+        """An access token for actions on repositories, as the real registry behind this believes it."""
         now = int(time.time())
         claims = {
             "jti": new_id(),
@@ -185,7 +187,10 @@ class AcrTokens(WebServer):
             "nbf": now - 5,
         }
         claims["exp"] = now + self.access_s
-        claims["access"] = [{"type": "repository", "name": name, "actions": sorted(actions)}]
+        claims["access"] = [
+            {"type": "repository", "name": name, "actions": sorted(actions)}
+            for name, actions in given.items()
+        ]
         der = self._certificate.public_bytes(serialization.Encoding.DER)
         return jwt.encode(claims, self._key, "RS256", headers={"x5c": [base64.b64encode(der).decode()]})
 
@@ -240,7 +245,7 @@ class AcrTokens(WebServer):
         return {"name": tag, "signed": False, "changeableAttributes": attributes}
 
     async def _tags(self, name: str) -> list[str] | None:
-        bearer = {"Authorization": f"Bearer {self.access_token('self', name, {'pull'})}"}
+        bearer = {"Authorization": f"Bearer {self.access_token('self', {name: {'pull'}})}"}
         answer = await self._behind.get(f"/v2/{name}/tags/list", headers=bearer)
         return (answer.json()["tags"] or []) if answer.status_code == 200 else None
 
@@ -275,6 +280,17 @@ class AcrTokens(WebServer):
             await send({"type": "http.response.body"})
         finally:
             await answer.aclose()
+
+
+def _scopes(texts: list[str]) -> dict[str, set[str]]:
+    """The actions on each repository."""
+    found: dict[str, set[str]] = {}
+    for scope in " ".join(texts).split():
+        kind, _, rest = scope.partition(":")
+        name, _, actions = rest.rpartition(":")
+        if kind == "repository":
+            found.setdefault(name, set()).update(actions.split(","))
+    return found
 
 
 async def _pieces(asked: Asked) -> AsyncIterator[bytes]:

@@ -41,6 +41,10 @@ class Asked:
     target: str = ""
     """Path and query, as they came."""
 
+    def all_of(self, name: str) -> list[str]:
+        """Every value of one name of the query."""
+        return [value for key, value in parse_qsl(self.target.partition("?")[2]) if key == name]
+
     async def body(self) -> bytes:
         """All of it; for what is small."""
         parts = []
