@@ -62,14 +62,18 @@ async def _embedded(workdir: Path, log: Path, events: Path) -> AsyncIterator[Non
             env={**os.environ, EVENTS: str(events)},
             start_new_session=True,
         )
+    answered = False
     try:
-        await anyio.to_thread.run_sync(load_graph)  # takes a second: meanwhile the engine starts
+        await anyio.to_thread.run_sync(load_graph, abandon_on_cancel=True)  # meanwhile the engine starts
         port, token = await _handshake(process, log)
+        answered = True
         os.environ["DAGGER_SESSION_PORT"], os.environ["DAGGER_SESSION_TOKEN"] = str(port), token
         yield
     finally:
         os.environ.pop("DAGGER_SESSION_PORT", None)
         os.environ.pop("DAGGER_SESSION_TOKEN", None)
+        if not answered:  # it has nothing to tidy up, and would only read the end of its input once it is up
+            process.terminate()
         with anyio.CancelScope(shield=True):
             await _stop(process)
 
