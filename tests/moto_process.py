@@ -29,7 +29,7 @@ class Moto:
         """Forget everything."""
         _open(f"{self.url}/moto-api/reset", b"")
 
-    def environment(self, home: Path, account: str = "123456789012") -> dict[str, str]:
+    def environment(self, home: Path) -> dict[str, str]:
         """What the AWS SDK has to find to talk to it, and to nobody else. moto takes any key of any shape."""
         return {
             "AWS_ENDPOINT_URL": self.url,
@@ -38,7 +38,6 @@ class Moto:
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": str(home / "aws-config"),
             "AWS_SHARED_CREDENTIALS_FILE": str(home / "aws-credentials"),
-            "MOTO_ACCOUNT_ID": account,
         }
 
 

@@ -24,6 +24,7 @@ from pipelines.registries.reference import Repository
 if TYPE_CHECKING:
     from boto3.session import Session as Boto3Session
     from botocore.client import BaseClient
+    from botocore.loaders import Loader
     from botocore.session import Session as BotocoreSession
 
 CONNECT_TIMEOUT_S: Final = 10
@@ -165,9 +166,18 @@ def _core_session(login: EcrLogin, address: EcrAddress) -> BotocoreSession:
     from botocore.session import Session  # noqa: PLC0415
 
     core = Session(profile=login.profile)
+    core.register_component("data_loader", _service_files())
     if address.region:
         core.set_config_variable("region", address.region)
     return core
+
+
+@functools.cache
+def _service_files() -> Loader:
+    """The SDK's descriptions of its services: only data; 0.3 s for each session that reads them itself."""
+    from botocore.loaders import create_loader  # noqa: PLC0415
+
+    return create_loader()
 
 
 def _assume(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore import exceptions as sdk
+from registries_fake import FakeRegistry
 
 from pipelines.config_clouds import RepositorySettings, Retention
 from pipelines.config_registries import RegistryTarget
@@ -133,6 +135,25 @@ async def test_connections_share_a_token_and_a_refused_one_is_minted_anew() -> N
     assert (await second()).password == "token-2", "refused here too, and another is there already"
     assert api.calls == 2
     assert (await minted.source()()).password == "token-2"
+
+
+async def test_a_token_kept_from_an_earlier_connection_may_have_ended() -> None:
+    api = FakeApi()
+    async with FakeRegistry().running() as fake:
+        repository = Repository(fake.host, "models/langid")
+        kept = registry(target(fake.host, kind="ecr"), repository, {})
+        kept = replace(kept, tokens=tokens(api))
+        for number in (1, 2):
+            fake.basic = Login("AWS", f"token-{number}").basic
+            for _ in range(2):
+                async with kept.open() as opened:
+                    assert await opened.tag_digest("latest") is None
+            assert api.calls == number
+        fake.basic = Login("AWS", "never").basic
+        with pytest.raises(AccessRefused):
+            async with kept.open() as opened:
+                await opened.tag_digest("latest")
+        assert api.calls == 3, "asked once more, and no longer"
 
 
 @pytest.mark.parametrize("ends_in", [MARGIN - timedelta(seconds=5), timedelta(days=-4000)])
