@@ -43,6 +43,8 @@ class Delivery:
     is_directory: bool = False
     already: tuple[str, ...] = ()
     """Those of ``tags`` that named the digest before."""
+    doubtful: tuple[str, ...] = ()
+    """Tags that the registry failed over, and that may name the digest all the same."""
     mounted: int = 0
     """Bytes that the registry took over from another of its repositories."""
     resumed: int = 0
@@ -70,6 +72,7 @@ class Delivery:
             "digest": self.digest,
             "tags": list(self.tags),
             "already_released": list(self.already),
+            "tags_in_doubt": list(self.doubtful),
             "kept_tags": dict(self.kept),
             "holds_image": self.is_held,
             "uploaded_bytes": self.uploaded,
@@ -121,8 +124,9 @@ class Receipt:
 
     @property
     def is_named(self) -> bool:
-        """Whether the release has a name anywhere, or got one by this push before it failed."""
-        return bool(self.delivered) or any(set(one.tags) - set(one.already) for one in self.failed)
+        """Whether the release has a name anywhere, or may have got one by this push before it failed."""
+        named = [one for one in self.failed if set(one.tags) - set(one.already) or one.doubtful]
+        return bool(self.delivered or named)
 
     def summary(self) -> str:
         """``1.2 of 118 MB uploaded to 2 of 2 registries``: the most that was sent to one of them."""

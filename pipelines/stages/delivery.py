@@ -45,6 +45,8 @@ class Progress:
     """And the moving tags were dealt with."""
     tags: list[str] = field(default_factory=list)
     already: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
+    """Tags that may have been set, though the registry failed over them."""
     kept: dict[str, str] = field(default_factory=dict)
 
 

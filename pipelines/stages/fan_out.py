@@ -176,6 +176,7 @@ class FanOut:
             kept=progress.kept,
             is_directory=target.is_directory,
             already=tuple(progress.already),
+            doubtful=tuple(progress.doubtful),
             mounted=progress.mounted,
             resumed=progress.resumed,
             is_held=progress.is_held,

@@ -6,12 +6,14 @@ explained. A moving tag only moves forward. What was written is read again.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.image_difference import Differences
 from pipelines.registries.descriptors import Manifest, short
-from pipelines.registries.errors import BrokenContent, TagRefused
+from pipelines.registries.errors import BrokenContent, RegistryError, TagRefused
 from pipelines.registries.port import OpenRegistry, Registry
 from pipelines.stages.delivery import Progress, each, stands
 from pipelines.stages.moving_tags import move_tag
@@ -61,7 +63,8 @@ class Naming:
         """Let every release tag name the release. Raises TagRefused where one names another image."""
         for tag in self.names.version_tags:
             if not await self._is_ours(tag):
-                await self._write_release_tag(tag)
+                async with self._in_doubt(tag):
+                    await self._write_release_tag(tag)
             if tag not in self.progress.tags:
                 self.progress.tags.append(tag)
         self.progress.tags.sort(key=self.names.version_tags.index)  # some may have been there, and some not
@@ -74,9 +77,12 @@ class Naming:
         async def move(tag: str) -> None:
             if await self.registry.tag_digest(tag) == self.release.digest:
                 self.progress.already.append(tag)
-            elif reason := await move_tag(tag, self.release, self.names, self.registry, self.history):
-                self.progress.kept[tag] = reason
-                return
+            else:
+                async with self._in_doubt(tag):
+                    reason = await move_tag(tag, self.release, self.names, self.registry, self.history)
+                if reason:
+                    self.progress.kept[tag] = reason
+                    return
             moved.add(tag)
 
         try:
@@ -106,6 +112,20 @@ class Naming:
                 raise
         if not await stands(lambda: self._is_ours(tag)):
             raise self._lost(tag)
+
+    @asynccontextmanager
+    async def _in_doubt(self, tag: str) -> AsyncIterator[None]:
+        """Where the registry fails over a tag, find out whether it was set all the same."""
+        try:
+            yield
+        except RegistryError:
+            try:
+                named = await self.registry.tag_digest(tag) == self.release.digest
+            except RegistryError:
+                named = True  # for all that we know
+            if named:
+                self.progress.doubtful.append(tag)
+            raise
 
     def _lost(self, tag: str) -> BrokenContent:
         return BrokenContent(

@@ -255,6 +255,21 @@ async def test_a_tag_that_was_written_though_the_answer_was_lost_is_ours(
     assert receipt.deliveries[0].tags == ("1.2.0",)
 
 
+async def test_a_tag_that_may_stand_is_not_told_as_nothing_named(fake: FakeRegistry, tmp_path: Path) -> None:
+    """The registry did it and never answered: exit 6 would say that there is no name."""
+    wanted = names("1.2.0")
+    release = release_image(tmp_path, wanted)
+
+    def write(request: Request) -> Response | None:
+        fake.tags["1.2.0"] = release.digest
+        return CUT
+
+    fake.fault("PUT", r"/manifests/1\.2\.0", write, times=99)
+    with pytest.raises(PushedInPart) as caught:
+        await push(release, wanted, [target(fake.host)])
+    assert caught.value.receipt.deliveries[0].doubtful == ("1.2.0",)
+
+
 async def test_released_before_to_some_registries_is_told_as_such(fake: FakeRegistry, tmp_path: Path) -> None:
     wanted = names(moving=("latest",))
     release = release_image(tmp_path, wanted)
