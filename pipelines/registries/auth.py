@@ -150,7 +150,7 @@ class Authenticator:
             raise AccessRefused(
                 f"{host}: {who} gets no token for {self._repository.path} ({answer.status_code})",
                 hint=role_hint(self._repository)
-                if login and login.identity_token
+                if login and (login.identity_token or answer.status_code == 403)
                 else login_hint(self._repository),
             )
         if answer.status_code >= 300:

@@ -150,6 +150,12 @@ class GarFront(WebServer):
             )
         if not self._is_known(user, password):
             return oci_error(401, "UNAUTHORIZED", "authentication failed")
+        for action, permission in (("push", "uploadArtifacts"), ("pull", "downloadArtifacts")):
+            needed = f"artifactregistry.repositories.{permission}"
+            if action in asked.query.get("scope", "") and needed in self.repositories.denied:
+                return oci_error(
+                    403, "DENIED", f'Permission "{needed}" denied on resource (or it may not exist)'
+                )
         bearer = secrets.token_urlsafe(16)
         self._bearers.add(bearer)
         return Answered({"token": bearer, "expires_in": 3600})

@@ -120,6 +120,15 @@ async def test_a_login_that_google_does_not_know(google: GarFront, tmp_path: Pat
     assert google.registry.tags(PATH) == []
 
 
+async def test_a_login_without_the_right_to_push(google: GarFront, tmp_path: Path) -> None:
+    google.repositories.add(google.resource("models"))
+    google.repositories.denied.add("artifactregistry.repositories.uploadArtifacts")
+    async with registry_of(google, tmp_path).open() as opened:
+        with pytest.raises(AccessRefused, match=r"oauth2accesstoken gets no token .*403") as caught:
+            await opened.check_write()
+    assert "give it a role" in caught.value.hint
+
+
 async def test_nobody_gets_no_token(google: GarFront, tmp_path: Path) -> None:
     target = RegistryTarget(repository=f"{google.host}/demo-project/models", kind="gar")
     repository = registry_of(google, tmp_path).plain.repository

@@ -109,6 +109,30 @@ async def test_a_federated_job_acts_as_a_service_account(google: GarFront, tmp_p
     assert google.identities.tokens[token.text] == RELEASES
 
 
+async def test_the_order_of_application_default_credentials(google: GarFront, tmp_path: Path) -> None:
+    named, own = google.environ(tmp_path), tmp_path / ".config/gcloud/application_default_credentials.json"
+    own.parent.mkdir(parents=True)
+    google.identities.federation_file(own)
+    token = await login_of(google, named).token()
+    assert token is not None
+    assert google.identities.tokens[token.text] == google.identities.account, (
+        "the file that is named comes first"
+    )
+    for unnamed in ({**named, "CLOUDSDK_CONFIG": str(own.parent), "HOME": "/nonexistent"}, named):
+        unnamed.pop("GOOGLE_APPLICATION_CREDENTIALS")
+        token = await login_of(google, unnamed).token()
+        assert token is not None
+        assert google.identities.tokens[token.text] == "principal://job", "then gcloud's"
+
+
+async def test_a_federated_job_impersonates_by_the_configuration(google: GarFront, tmp_path: Path) -> None:
+    file = google.identities.federation_file(tmp_path / "federation.json")
+    environ = google.environ(tmp_path, credentials=file)
+    token = await login_of(google, environ, gar=GarLogin(impersonate=RELEASES)).token()
+    assert token is not None
+    assert google.identities.tokens[token.text] == RELEASES
+
+
 @pytest.mark.parametrize("way", ["key file", "_json_key", "oauth2accesstoken"])
 async def test_impersonation(way: str, google: GarFront, tmp_path: Path) -> None:
     environ = google.environ(tmp_path)
