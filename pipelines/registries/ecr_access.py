@@ -22,11 +22,13 @@ PULL: Final = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetD
 PUSH: Final = (
     *PULL,
     "ecr:CompleteLayerUpload",
+    "ecr:DescribeRepositories",
     "ecr:InitiateLayerUpload",
+    "ecr:ListImages",
     "ecr:PutImage",
     "ecr:UploadLayerPart",
 )
-"""A push reads back what it sent."""
+"""A push asks first whether the repository is there, looks at its tags, and reads back what it sent."""
 _ORGANISATION: Final = "aws:PrincipalOrgID"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,10 +19,12 @@ from botocore.client import BaseClient
 from moto_process import Moto, running_moto
 from registries_fake import FakeRegistry
 
+from pipelines.config_clouds import RepositorySettings
 from pipelines.config_registries import RegistryTarget
 from pipelines.registries.aws_errors import NoCredentials
 from pipelines.registries.credentials import Login
 from pipelines.registries.ecr import EcrRegistry, registry
+from pipelines.registries.ecr_access import ACCESSES, PULL, PUSH
 from pipelines.registries.ecr_policies import MOST_FILTERS
 from pipelines.registries.errors import AccessRefused, RegistryError, Unreachable
 from pipelines.registries.targets import repository_of
@@ -420,3 +423,88 @@ async def test_what_ecr_cannot_do_is_an_error_that_names_the_key(moto: Moto, tmp
     assert "settings.create" in str(found.problem)
     found = await difference(model(tmp_path, {"pull": ["alice"]}), moto)
     assert "ecr: settings.pull" in str(found.problem)
+
+
+# The policies of docs/registries/ecr.md
+
+DATA_PLANE = {
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:CompleteLayerUpload",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:InitiateLayerUpload",
+    "ecr:ListImages",
+    "ecr:PutImage",
+    "ecr:UploadLayerPart",
+}
+"""What the registry itself asks of whoever pushes and reads back: no call of the SDK's."""
+DOCS = Path(__file__).resolve().parents[2] / "docs/registries/ecr.md"
+
+
+def documented(kind: str) -> dict[str, Any]:
+    """The JSON blocks of one kind, by name."""
+    blocks = re.findall(rf"^```json {kind}=(\w+)\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    return {name: json.loads(text) for name, text in blocks}
+
+
+def allowed(name: str, service: str = "ecr:") -> set[str]:
+    actions: set[str] = set()
+    for statement in documented("policy")[name]["Statement"]:
+        assert statement["Effect"] == "Allow"
+        found = statement["Action"]
+        actions |= {found} if isinstance(found, str) else set(found)
+    assert not any("*" in action for action in actions)
+    return {action for action in actions if action.startswith(service)}
+
+
+def asked(calls: list[tuple[str, dict[str, Any]]]) -> set[str]:
+    return {f"ecr:{name}" for name, _ in calls}
+
+
+async def test_the_documented_policies_for_a_push_allow_just_what_is_asked(
+    moto: Moto, calls: list[tuple[str, dict[str, Any]]]
+) -> None:
+    one = adapter(target(settings={"scan_on_push": True}), moto)
+    assert await one.repository_exists() is False
+    assert await one.make_repository() is True
+    assert await one.tokens.source()() is not None
+    assert asked(calls) | DATA_PLANE == allowed("push") | allowed("create")
+    assert allowed("create") == {"ecr:CreateRepository"}
+    assert set(PUSH) | {"ecr:GetAuthorizationToken"} == allowed("push")
+    assert set(PULL) | {"ecr:GetAuthorizationToken", "ecr:ListImages"} == allowed("pull")
+
+
+async def test_the_documented_policy_for_apply_allows_just_what_is_asked(
+    moto: Moto, calls: list[tuple[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    everything: list[dict[str, object]] = [
+        {"retention": {"keep_last": 5}, "pull": [OTHER]},
+        {"immutable_tags": True, "scan_on_push": True, "retention": {}, "pull": []},
+    ]
+    for settings in everything:
+        await apply([await difference(model(tmp_path, settings), moto)], widen=True)
+    assert asked(calls) == allowed("apply")
+    assert "kms:DescribeKey" in allowed("apply", "kms:")
+
+
+def test_the_documented_trust_policies_name_who_may() -> None:
+    found = documented("trust")
+    assert set(found) == {"github", "circleci", "jenkins", "eks", "account"}
+    for name, policy in found.items():
+        (statement,) = policy["Statement"]
+        assert statement["Condition"], name
+        assert "*" not in json.dumps(statement["Principal"])
+        if "Federated" in statement["Principal"]:
+            provider = statement["Principal"]["Federated"].partition("oidc-provider/")[2]
+            keys = {key for test in statement["Condition"].values() for key in test}
+            assert keys == {f"{provider}:aud", f"{provider}:sub"}
+
+
+def test_the_documented_configuration_is_one() -> None:
+    (text,) = re.findall(r"^```yaml\n(registries:.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    (entry,) = yaml.safe_load(text)["registries"]
+    one = RegistryTarget.model_validate(entry)
+    assert one.registry_kind == "ecr"
+    assert set(entry["settings"]) == set(RepositorySettings.model_fields), "every key is shown"
+    for access, principals in zip(ACCESSES, (one.settings.pull, one.settings.push), strict=True):
+        assert access.statements(principals or (), "aws")
