@@ -21,10 +21,11 @@ import httpx
 
 from pipelines.config_clouds import Kind
 from pipelines.config_registries import RegistryTarget
+from pipelines.registries.azure_cloud import Cloud
 from pipelines.registries.azure_http import ask
 from pipelines.registries.credentials import Login, LoginSource, login_from_files, login_source
 from pipelines.registries.descriptors import json_object
-from pipelines.registries.entra import Cloud, EntraIdentity, NoIdentity
+from pipelines.registries.entra import EntraIdentity, NoIdentity
 from pipelines.registries.errors import (
     AccessRefused,
     BrokenContent,

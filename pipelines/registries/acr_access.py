@@ -159,6 +159,9 @@ class Access:
             return self._giving
         if not one.condition:  # on all repositories
             return None
+        return None if self.repository in self._names(right, one) else self._giving
+
+    def _names(self, right: Right, one: Assignment) -> frozenset[str]:
         names = repositories_of(right, one.condition)
         if names is None:
             raise RegistryError(
@@ -166,7 +169,7 @@ class Access:
                 "that this program did not write, and does not change",
                 hint="add the repository to that condition by hand, or remove the role assignment",
             )
-        return None if self.repository in names else self._giving
+        return names
 
     def _giving(self, names: frozenset[str]) -> frozenset[str]:
         return names | {self.repository}
@@ -190,8 +193,7 @@ class Access:
     ) -> None:
         """Looks again first: the same assignment may just have been extended for another model."""
         one = (await self._assignments(right.role)).get(principal)
-        before = (repositories_of(right, one.condition) if one else frozenset()) or frozenset()
-        after = change(before)
+        after = change(self._names(right, one) if one else frozenset())
         if after:
             path = one.path if one else self._new_path(right.role, principal)
             await self._put(path, right.role, principal, condition(right, after))

@@ -23,8 +23,9 @@ from pipelines.registries.acr import Logins, logins_of
 from pipelines.registries.acr_access import PULL, PUSH, Access
 from pipelines.registries.administration import Administration, Change
 from pipelines.registries.auth import Authenticator
+from pipelines.registries.azure_cloud import Cloud
 from pipelines.registries.descriptors import json_object
-from pipelines.registries.entra import Cloud, EntraIdentity
+from pipelines.registries.entra import EntraIdentity
 from pipelines.registries.errors import RegistryError
 from pipelines.registries.http import Call, Connection
 from pipelines.registries.quirks import quirks_of

@@ -116,7 +116,10 @@ class ResourceManager:
                 return NotFound(
                     f"Azure has no {path} ({code})", hint="check acr: subscription: and resource_group:"
                 )
-        return RegistryError(f"Azure refused the change of {path}: {why}")
+        hint = "is it an object id of this tenant? One that was just made can take minutes"
+        return RegistryError(
+            f"Azure refused the change of {path}: {why}", hint=hint if code == "PrincipalNotFound" else ""
+        )
 
 
 def _told(body: bytes) -> tuple[str, str]:

@@ -43,6 +43,8 @@ class ResourceManager(WebServer):
         """By name: what a role assignment's ``properties`` are."""
         self.managers: set[str] | None = None
         """The object ids that may write; None: all."""
+        self.strangers: set[str] = set()
+        """Object ids that the directory does not know."""
         self.polls = 0
         """How often a change of the registry is still on its way when it is asked for."""
         self.log: list[str] = []
@@ -123,6 +125,8 @@ class ResourceManager(WebServer):
             same = all(there[key] == wanted[key] for key in ("principalId", "roleDefinitionId", "scope"))
             if same and other != name:
                 return _error(409, "RoleAssignmentExists", "The role assignment already exists.")
+        if wanted["principalId"] in self.strangers:
+            return _error(400, "PrincipalNotFound", f"Principal {wanted['principalId']} does not exist.")
         is_new = name not in self.assignments
         self.assignments[name] = wanted
         return Answered(self._value(name), 201 if is_new else 200)

@@ -14,7 +14,8 @@ from pipelines.config_clouds import AcrLogin
 from pipelines.config_values import SecretRef
 from pipelines.receipt import State
 from pipelines.registries.acr import AcrRegistry, EntraLogins, registry
-from pipelines.registries.entra import Cloud, EntraIdentity
+from pipelines.registries.azure_cloud import Cloud
+from pipelines.registries.entra import EntraIdentity
 from pipelines.registries.errors import AccessRefused, ServerFault, TagRefused
 from pipelines.registries.retries import Retries
 from pipelines.stages.push import push

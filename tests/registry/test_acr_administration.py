@@ -170,6 +170,22 @@ async def test_an_identity_that_may_not_give_rights(azure: Azure) -> None:
         await change.apply()
 
 
+async def test_a_principal_that_azure_does_not_know(azure: Azure) -> None:
+    azure.manager.strangers = {DEV}
+    (change,) = await differences(azure, pull=[DEV])
+    with pytest.raises(RegistryError, match="PrincipalNotFound") as caught:
+        await change.apply()
+    assert "object id" in caught.value.hint
+
+
+async def test_what_changed_since_the_difference_was_shown_is_not_overwritten(azure: Azure) -> None:
+    (change,) = await differences(azure, pull=[DEV])
+    azure.manager.assign(READER, DEV)  # on all repositories, by somebody else
+    with pytest.raises(RegistryError, match="did not write"):
+        await change.apply()
+    assert conditions(azure, READER) == {DEV: None}
+
+
 async def test_another_registry_of_that_name(azure: Azure) -> None:
     azure.manager.properties["loginServer"] = "localhost.azurecr.io"
     with pytest.raises(RegistryError, match=r"the registry of that name .* is localhost\.azurecr\.io"):

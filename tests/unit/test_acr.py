@@ -18,7 +18,8 @@ from pipelines.errors import UsageError
 from pipelines.registries import acr
 from pipelines.registries.acr_access import PULL, PUSH, Right, condition, repositories_of
 from pipelines.registries.acr_administration import administration
-from pipelines.registries.entra import Cloud, EntraIdentity, Way
+from pipelines.registries.azure_cloud import Cloud
+from pipelines.registries.entra import EntraIdentity, Way
 from pipelines.registries.errors import AccessRefused
 from pipelines.registries.reference import Repository
 
