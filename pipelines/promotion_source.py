@@ -20,6 +20,7 @@ from pipelines.release_tags import is_release_tag
 from pipelines.stages.delivery import each
 from pipelines.stages.moving_tags import REVISION_LABEL
 from pipelines.statements import GateVerdict, recorded_gates
+from pipelines.trace_hops import printable
 
 _READ_HINT: Final = "check the reference, and that you may read there: `modelport trace` shows what it is"
 
@@ -76,7 +77,7 @@ class Source:
         asked = self.environment.gates
         missing = [f"{gate} is not recorded" for gate in asked if gate not in found]
         missing += [
-            f"{gate} failed ({', '.join(found[gate].failed) or 'no reason recorded'})"
+            f"{gate} failed ({printable(', '.join(found[gate].failed)) or 'no reason recorded'})"
             for gate in asked
             if gate in found and not found[gate].holds
         ]

@@ -12,16 +12,16 @@ from pipelines.errors import TraceFailed
 from pipelines.git_history import GitHistory
 from pipelines.registries.descriptors import (
     CONFIG_LIMIT,
-    INDEX_TYPES,
-    Manifest,
     is_digest,
     json_object,
     short,
 )
-from pipelines.registries.errors import BrokenContent, RegistryError
+from pipelines.registries.errors import RegistryError
+from pipelines.registries.platforms import image_of
 from pipelines.registries.port import OpenRegistry, Registry
 from pipelines.registries.targets import find
-from pipelines.trace_hops import OCI, Hop, TracedImage, Verdict, commit_hops, labels_hop
+from pipelines.statements import GateVerdict, recorded_gates
+from pipelines.trace_hops import OCI, Hop, TracedImage, Verdict, commit_hops, gates_hop, labels_hop
 from pipelines.values import JSON
 
 
@@ -104,27 +104,26 @@ _READ_HINT: Final = "check the repository and the tag; `skopeo list-tags` shows 
 
 
 async def _read(opened: OpenRegistry, registry: Registry, wanted: str) -> TracedImage:
-    manifest = await opened.read_manifest(wanted)
+    named = await opened.read_manifest(wanted)
     where = "given" if is_digest(wanted) else f"{registry.name}:{wanted}"
-    hops = [Hop("tag", Verdict.OK, f"{where} is {manifest.digest}")]
-    if manifest.media_type in INDEX_TYPES:
-        manifest, platform = await _of_index(opened, manifest)
+    hops = [Hop("tag", Verdict.OK, f"{where} is {named.digest}")]
+    manifest, platform = await image_of(opened, named)
+    if platform:
         hops.append(Hop("platform", Verdict.OK, f"{platform} is {manifest.digest}"))
     image = manifest.image()
     config = json_object(await opened.read_blob(image.config.digest, CONFIG_LIMIT), "the image's config")
     size = f"{image.size / 1e6:.0f} MB in {len(image.layers)} layers"
     hops.append(Hop("image", Verdict.OK, f"config {short(image.config.digest)}, {size}"))
     found = TracedImage(manifest.digest, registry.name.rpartition("/")[2], config)
-    return replace(found, hops=(*hops, labels_hop(found)))
+    digests = dict.fromkeys((manifest.digest, named.digest))  # of an index: what is recorded of either
+    return replace(found, hops=(*hops, await _gates(opened, tuple(digests)), labels_hop(found)))
 
 
-async def _of_index(opened: OpenRegistry, index: Manifest) -> tuple[Manifest, str]:
-    """The image of an index of several platforms: linux/amd64, else the first that is no attestation."""
-    named = [
-        (blob, f"{platform.get('os')}/{platform.get('architecture')}") for blob, platform in index.children()
-    ]
-    real = [(blob, name) for blob, name in named if "unknown" not in name]
-    if not real:
-        raise BrokenContent("it is an index without an image")
-    blob, name = next((one for one in real if one[1] == "linux/amd64"), real[0])
-    return await opened.read_manifest(blob.digest), name
+async def _gates(opened: OpenRegistry, digests: tuple[str, ...]) -> Hop:
+    gates: dict[str, GateVerdict] = {}
+    try:
+        for digest in digests:
+            gates |= await recorded_gates(opened, digest)
+    except RegistryError as err:  # a registry may let one read images, and not list what refers to them
+        return Hop("gates", Verdict.UNKNOWN, f"what is recorded of them can't be read: {err}", err.hint)
+    return gates_hop(gates)

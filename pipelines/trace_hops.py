@@ -12,6 +12,7 @@ from typing import Any, Final
 from pipelines.git_history import Commit, GitHistory
 from pipelines.registries.descriptors import is_digest, text_mapping
 from pipelines.source import browser_address
+from pipelines.statements import GATES, GateVerdict, Result
 from pipelines.values import JSON
 from pipelines.versions import ParsedVersion
 
@@ -65,6 +66,31 @@ class TracedImage:
     def label(self, name: str) -> str:
         """One of the OCI labels, safe to print; "" where it is missing."""
         return printable(self.labels.get(f"{OCI}.{name}", ""))
+
+
+def gates_hop(gates: Mapping[str, GateVerdict]) -> Hop:
+    """What is recorded of the gates that the image went through. It is not signed: the pusher's word."""
+    if not gates:
+        return Hop(
+            "gates",
+            Verdict.UNKNOWN,
+            "nothing is recorded of them beside the image",
+            "it was released before that was done, or not by Modelport: release its commit again",
+        )
+    told = [_gate(gates[name]) for name in (*GATES, *gates) if name in gates]
+    failed = [one for one in gates.values() if not one.holds]
+    hint = "it should not be used: see what failed, and release again" if failed else ""
+    verdict = Verdict.FAILED if failed else Verdict.OK
+    return Hop("gates", verdict, f"{' · '.join(dict.fromkeys(told))} (recorded, not signed)", hint)
+
+
+def _gate(verdict: GateVerdict) -> str:
+    """``scan passed with warnings``; an inventory is told as what it is."""
+    if verdict.gate == "inventory" and verdict.holds:
+        return "SBOM"
+    failed = f" ({printable(_shortened(verdict.failed))})" if verdict.failed else ""
+    words = {Result.PASSED: "passed", Result.WARNED: "passed with warnings", Result.FAILED: "failed"}
+    return f"{verdict.gate} {words[verdict.result]}{failed}"
 
 
 def labels_hop(image: TracedImage) -> Hop:

@@ -11,17 +11,21 @@ from pathlib import Path
 
 import pytest
 from images import names, release_image
-from registries_fake import FakeRegistry, target
+from registries_fake import FakeRegistry, Ways, error, target
 
 from pipelines.errors import TraceFailed
+from pipelines.registries.descriptors import OCI_INDEX, Manifest, canonical_json
 from pipelines.registries.directory import LayoutRegistry
+from pipelines.release_image import ReleaseImage
 from pipelines.stages.push import push
+from pipelines.statements import GateVerdict, Result, sbom_referrer, verdict_referrer
 from pipelines.trace import Trace, trace
 from pipelines.trace_hops import Verdict
 
 pytestmark = pytest.mark.anyio
 REMOTE = "git@git.example:models.git"  # the image's label has https://git.example/models
 WHEN = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+PASSED = (GateVerdict("check", Result.PASSED), GateVerdict("scan", Result.WARNED))
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,26 @@ def clone(tmp_path: Path) -> Clone:
     return made
 
 
+def beside(release: ReleaseImage, gates: tuple[GateVerdict, ...]) -> list[Manifest]:
+    """What a run records: the verdicts, and an SBOM."""
+    made = [verdict_referrer(one, "langid", release.manifest, release.layout) for one in gates]
+    sbom = b'{"bomFormat":"CycloneDX","compositions":[{"aggregate":"complete"}]}'
+    return [*made, sbom_referrer(sbom, release.manifest, release.layout)] if made else []
+
+
 async def traced(
-    tmp_path: Path, clone: Clone, commit: str, *tags: str, wanted: str = "", version: str = ""
+    tmp_path: Path,
+    clone: Clone,
+    commit: str,
+    *tags: str,
+    wanted: str = "",
+    version: str = "",
+    gates: tuple[GateVerdict, ...] = PASSED,
 ) -> Trace:
     """Release an image of ``commit`` to a layout, and trace it from there."""
     wanted_names = names(*tags, commit=commit, created=WHEN, version=version)
     release = release_image(tmp_path / "langid", wanted_names)
-    await push(release, wanted_names, [LayoutRegistry(release.layout)])
+    await push(release, wanted_names, [LayoutRegistry(release.layout)], referrers=beside(release, gates))
     return await trace(
         f"{tmp_path}/langid:{wanted or wanted_names.version_tags[0]}", clone.directory, os.environ
     )
@@ -70,12 +87,15 @@ async def test_a_release_verifies_from_tag_to_commit(tmp_path: Path, clone: Clon
     clone.git("tag", "langid-v1.2.0")
     found = await traced(tmp_path, clone, commit, commit[:12], "1.2.0", wanted="1.2.0")
     assert set(verdicts(found).values()) == {Verdict.OK}
-    assert list(verdicts(found)) == ["tag", "image", "labels", "name", "commit", "time", "version", "source"]
+    assert list(verdicts(found)) == [
+        "tag", "image", "gates", "labels", "name", "commit", "time", "version", "source",
+    ]  # fmt: skip
     found.verify()
     text = found.text()
     assert '"Teach it Frisian" by Ada, on main' in text
     assert found.digest in text
     assert "langid-v1.2.0 points to this commit" in text
+    assert "check passed · scan passed with warnings · SBOM (recorded, not signed)" in text
     assert json.loads(json.dumps(found.to_json()))["revision"] == commit
 
 
@@ -84,7 +104,7 @@ async def test_it_works_by_digest_and_from_a_registry_alone(tmp_path: Path, clon
     wanted = names(commit=commit, created=WHEN)
     release = release_image(tmp_path / "langid", wanted)
     async with FakeRegistry().running() as fake:
-        await push(release, wanted, [target(fake.host)])
+        await push(release, wanted, [target(fake.host)], referrers=beside(release, PASSED))
         (tmp_path / "elsewhere").mkdir()
         bare = {"PATH": os.environ["PATH"]}
         by_digest = await trace(f"{fake.host}/models/langid@{release.digest}", clone.directory, os.environ)
@@ -95,6 +115,50 @@ async def test_it_works_by_digest_and_from_a_registry_alone(tmp_path: Path, clon
     assert outside.revision == commit
     outside.verify()  # what can't be checked is told, and is no failure
     assert "not checked: commit" in outside.text()
+
+
+async def test_gates_that_nobody_recorded_are_unknown_and_a_failed_one_fails(
+    tmp_path: Path, clone: Clone
+) -> None:
+    commit = clone.commit("one")
+    bare = await traced(tmp_path, clone, commit, gates=())
+    assert verdicts(bare)["gates"] is Verdict.UNKNOWN
+    assert "not checked: gates" in bare.text()
+    bare.verify()
+    told = (GateVerdict("scan", Result.FAILED, failed=("CVE-2026-1 in zlib", "\x1b[31mx")),)
+    failed = await traced(tmp_path, clone, commit, "1.0.0", gates=told)
+    with pytest.raises(TraceFailed, match=r"scan failed .CVE-2026-1 in zlib, "):
+        failed.verify()
+    assert "\x1b" not in failed.text()
+
+
+async def test_a_registry_that_does_not_list_what_refers_to_an_image_can_still_be_traced(
+    tmp_path: Path, clone: Clone
+) -> None:
+    wanted = names(commit=clone.commit("one"), created=WHEN)
+    release = release_image(tmp_path / "langid", wanted)
+    async with FakeRegistry(ways=Ways(lists_referrers=True)).running() as fake:
+        await push(release, wanted, [target(fake.host)])
+        fake.fault("GET", "/referrers/", error(403, "DENIED"), times=9)
+        found = await trace(
+            f"{fake.host}/models/langid:{wanted.version_tags[0]}", clone.directory, os.environ
+        )
+    assert verdicts(found)["gates"] is Verdict.UNKNOWN
+    assert verdicts(found)["commit"] is Verdict.OK
+
+
+async def test_the_gates_of_an_image_in_an_index_are_those_recorded_of_it(
+    tmp_path: Path, clone: Clone
+) -> None:
+    wanted = names(commit=clone.commit("one"), created=WHEN)
+    release = release_image(tmp_path / "langid", wanted)
+    await push(release, wanted, [LayoutRegistry(release.layout)], referrers=beside(release, PASSED))
+    entry = release.manifest.descriptor.to_json() | {"platform": {"os": "linux", "architecture": "amd64"}}
+    index = Manifest(OCI_INDEX, canonical_json({"schemaVersion": 2, "manifests": [entry]}))
+    release.layout.write_blob(index.body)
+    release.layout.set_tag("1.0.0", index)
+    found = await trace(f"{tmp_path}/langid:1.0.0", clone.directory, os.environ)
+    assert verdicts(found)["platform"] is verdicts(found)["gates"] is Verdict.OK
 
 
 async def test_a_commit_that_is_nowhere_fails(tmp_path: Path, clone: Clone) -> None:
