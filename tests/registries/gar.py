@@ -77,6 +77,10 @@ class GarFront(WebServer):
         """The API's name of a repository."""
         return f"projects/{self.project}/locations/{self.location}/repositories/{repository}"
 
+    def challenge(self, host: str) -> str:
+        """What a 401 asks for, where it is spoken to as ``host``: a proxy's, where one is before it."""
+        return f'Bearer realm="http://{host}/v2/token",service="{host}"'
+
     def expire(self) -> None:
         """Every token ends now: access tokens, and those of the registry."""
         self.identities.expire()
@@ -119,7 +123,7 @@ class GarFront(WebServer):
         if kind in (_UPLOADS, _DOWNLOADS):
             return self._signed_place(asked)
         if asked.headers.get("authorization", "").removeprefix("Bearer ") not in self._bearers:
-            return self._challenge(asked)
+            return self._refused(asked)
         named = _NAMED.fullmatch(asked.path)
         if named is None:
             return None
@@ -132,11 +136,9 @@ class GarFront(WebServer):
             return Answered(status=302, headers={"Location": self._sign(_DOWNLOADS, named, asked.target)})
         return None
 
-    def _challenge(self, asked: Asked) -> Answered:
-        host = asked.headers["host"]  # that of a proxy before it, where there is one
-        realm = f'Bearer realm="http://{host}/v2/token",service="{host}"'
-        said = "Unauthenticated request."
-        return oci_error(401, "UNAUTHORIZED", said, {"WWW-Authenticate": realm})
+    def _refused(self, asked: Asked) -> Answered:
+        headers = {"WWW-Authenticate": self.challenge(asked.headers["host"])}
+        return oci_error(401, "UNAUTHORIZED", "Unauthenticated request.", headers)
 
     def _token(self, asked: Asked) -> Answered:
         try:

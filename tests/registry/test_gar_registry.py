@@ -19,7 +19,10 @@ from pipelines.registries.errors import AccessRefused, RepositoryMissing, TagRef
 from pipelines.registries.gar import GarRegistry
 from pipelines.registries.targets import of_kind, remote
 from pipelines.stages.push import push
+from tests.registries.faults import Fault, Script
 from tests.registries.gar import GarFront
+from tests.registries.proxy import FaultProxy
+from tests.registries.wire import Front
 
 __all__ = ["password_registry"]
 pytestmark = [pytest.mark.anyio, pytest.mark.registry]
@@ -174,3 +177,20 @@ async def test_settings_reach_the_repository_that_a_push_makes(google: GarFront,
     assert await registry.make_repository()
     resource = google.repositories.resources[google.resource("models")]
     assert resource["vulnerabilityScanningConfig"] == {"enablementConfig": "DISABLED"}
+
+
+@pytest.mark.parametrize("fault", ["401@4", "401@9", "429@5", "503@7", "cut@6", "cut-body@8"])
+async def test_a_push_through_a_bad_network_ends_right(fault: str, google: GarFront, tmp_path: Path) -> None:
+    google.repositories.add(google.resource("models"))
+    wanted = names("1.0.0", moving=("latest",))
+    release = release_image(tmp_path / "a", wanted)
+    script = Script([Fault.parse(fault)])
+    front = Front()
+    async with FaultProxy(google.host, script, front=front).running() as proxy:
+        front.challenge = google.challenge(proxy.host)
+        target = RegistryTarget(repository=f"{proxy.host}/demo-project/models", kind="gar")
+        registry = remote(target, "langid", google.environ(tmp_path))
+        receipt = await push(release, wanted, [registry])
+    assert receipt.deliveries[0].state is State.PUSHED
+    assert google.registry.tag_digest(PATH, "latest") == release.digest
+    assert any("/v2/token" in seen.path for seen in script.seen), "logins go through the proxy as well"
