@@ -48,6 +48,20 @@ def managed(models: Sequence[Model]) -> tuple[Managed, ...]:
     return tuple(found.values())
 
 
+def moving_tags_of(model: Model) -> dict[str, tuple[str, ...]]:
+    """For each repository of ``model``, by its name: patterns of the tags that move there.
+
+    Raises:
+        ConfigError: a moving tag can't be told from a release tag where these are to be held fast.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for target, templates in _named(model):
+        name = str(repository_of(target, model.name))
+        patterns = _patterns(model, templates, target)
+        found[name] = tuple(dict.fromkeys((*found.get(name, ()), *patterns)))
+    return found
+
+
 def moving_patterns(templates: Sequence[str], model: Model) -> tuple[str, ...]:
     """The moving tags that ``templates`` make, ``*`` in place of each placeholder but ``{name}``."""
     return tuple(

@@ -11,6 +11,7 @@ from pipelines.config import AtLeast, Model, find_models, load
 from pipelines.config_build import DockerfileBuild, ImageBuild
 from pipelines.config_registries import is_loopback
 from pipelines.errors import SourceError
+from pipelines.managed_repositories import moving_tags_of
 from pipelines.registries.directory import LayoutRegistry
 from pipelines.registries.layout import ImageLayout
 from pipelines.registries.port import Registry
@@ -75,7 +76,8 @@ def make_plan(
     directory = state / "images" / model.name
     layout = ImageLayout.create(directory)
     shown = str(directory.relative_to(Path.cwd())) if directory.is_relative_to(Path.cwd()) else str(directory)
-    targets = registries_of(model.registries, model.name, LayoutRegistry(layout, shown), environ)
+    moving = moving_tags_of(model)
+    targets = registries_of(model.registries, model.name, LayoutRegistry(layout, shown), environ, moving)
     reason = "--no-push" if push is Push.NEVER else _held_back(model, source)
     if reason and push is Push.ALWAYS:
         raise SourceError(

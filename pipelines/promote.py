@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from pipelines.config import Environment, Model, RegistryTarget, find_models, load, repository_root
 from pipelines.errors import PushFailed, UsageError
 from pipelines.git_history import GitHistory, History
+from pipelines.managed_repositories import moving_tags_of
 from pipelines.parallel import together
 from pipelines.promotion import Promotion, Share
 from pipelines.promotion_forecast import foresee
@@ -41,7 +42,8 @@ async def promote(
     origin, wanted = find(reference, Path.cwd(), environ, known)
     model = _model(origin, models, reference)
     there = _environment(model, environment)
-    targets = tuple(remote(target, model.name, environ) for target in there.registries)
+    moving = moving_tags_of(model)
+    targets = tuple(remote(target, model.name, environ, moving) for target in there.registries)
     history = GitHistory(model.directory, environ)
     state = state_directory(repository_root(model.directory))
     with TemporaryDirectory(prefix="promote-", dir=state) as temporary:

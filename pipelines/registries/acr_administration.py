@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
 
@@ -160,11 +161,10 @@ class AcrAdministration:
     # Locks, by the registry's own API
 
     async def _locks(self, moving_tags: tuple[str, ...], *, locked: bool) -> list[Change]:
-        free = frozenset(moving_tags)
         tags = {
             tag: is_locked
             for tag, is_locked in (await self._tags()).items()
-            if tag not in free and not _BESIDE.fullmatch(tag)
+            if not any(fnmatchcase(tag, one) for one in moving_tags) and not _BESIDE.fullmatch(tag)
         }
         wrong = sorted(tag for tag, is_locked in tags.items() if is_locked is not locked)
         if not wrong:

@@ -35,8 +35,8 @@ class Administration(Protocol):
     ) -> tuple[Change, ...]:
         """What to do, in the order to do it in; () when it is so already. Only reads.
 
-        What ``settings`` does not name is left as it is. ``moving_tags`` (names, without templates) are the
-        tags that stay free where tags are held fast.
+        What ``settings`` does not name is left as it is. ``moving_tags`` are the tags that stay free where
+        tags are held fast: names, and patterns with ``*`` in place of a template's placeholders.
 
         Raises:
             RegistryError: the cloud refused or failed; or the settings want what this kind of registry can't

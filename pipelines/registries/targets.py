@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pipelines.config_clouds import Kind
 from pipelines.config_registries import RegistryTarget
@@ -18,10 +19,14 @@ from pipelines.registries.reference import Reference, Repository, is_tag
 
 
 def registries_of(
-    targets: Sequence[RegistryTarget], model_name: str, layout: LayoutRegistry, environ: Mapping[str, str]
+    targets: Sequence[RegistryTarget],
+    model_name: str,
+    layout: LayoutRegistry,
+    environ: Mapping[str, str],
+    moving_tags: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> tuple[Registry, ...]:
     """Where releases of ``model_name`` go: every configured registry, or the layout where there is none."""
-    return tuple(remote(target, model_name, environ) for target in targets) or (layout,)
+    return tuple(remote(target, model_name, environ, moving_tags) for target in targets) or (layout,)
 
 
 def repository_of(target: RegistryTarget, model_name: str) -> Repository:
@@ -31,20 +36,35 @@ def repository_of(target: RegistryTarget, model_name: str) -> Repository:
     )
 
 
-def remote(target: RegistryTarget, model_name: str, environ: Mapping[str, str]) -> Registry:
-    """The repository of a model in a configured registry, to push to."""
-    return of_kind(target, repository_of(target, model_name), environ)
+def remote(
+    target: RegistryTarget,
+    model_name: str,
+    environ: Mapping[str, str],
+    moving_tags: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Registry:
+    """The repository of a model in a configured registry, to push to.
+
+    ``moving_tags`` has patterns for each repository, by its name: a repository that is made before the push
+    leaves them out where its tags are to be immutable.
+    """
+    repository = repository_of(target, model_name)
+    return of_kind(target, repository, environ, moving_tags=moving_tags.get(str(repository), ()))
 
 
 def of_kind(
-    target: RegistryTarget, repository: Repository, environ: Mapping[str, str], *, read_only: bool = False
+    target: RegistryTarget,
+    repository: Repository,
+    environ: Mapping[str, str],
+    *,
+    read_only: bool = False,
+    moving_tags: tuple[str, ...] = (),
 ) -> Registry:
     """``repository`` behind the adapter of its kind. A cloud's adapter is imported only for its own kind."""
     match target.registry_kind:
         case Kind.ECR:
             from pipelines.registries.ecr import registry as ecr  # noqa: PLC0415
 
-            return ecr(target, repository, environ, read_only=read_only)
+            return ecr(target, repository, environ, read_only=read_only, moving_tags=moving_tags)
         case Kind.ACR:
             from pipelines.registries.acr import registry as acr  # noqa: PLC0415
 

@@ -13,9 +13,11 @@ import yaml
 from pipelines.config import load
 from pipelines.config_clouds import Kind
 from pipelines.errors import ConfigError, UsageError
-from pipelines.managed_repositories import managed, moving_patterns
+from pipelines.managed_repositories import managed, moving_patterns, moving_tags_of
 from pipelines.registries.administration import Change
+from pipelines.registries.ecr import EcrRegistry
 from pipelines.registries.errors import AccessRefused
+from pipelines.registries.targets import remote
 from pipelines.registry_apply import (
     AppliedInPart,
     NothingApplied,
@@ -222,3 +224,18 @@ async def test_nothing_done_is_another_exit_code() -> None:
         await apply(changes, widen=False)
     assert caught.value.exit_code == 6
     assert "b: nothing changed; b is closed" in caught.value.detail
+
+
+def test_a_push_knows_which_tags_a_new_repository_leaves_free(tmp_path: Path) -> None:
+    file = model_file(
+        tmp_path,
+        name="langid",
+        registries=[{"repository": ECR, "settings": {"immutable_tags": True}}],
+        environments={"production": {"registries": [ECR], "moving_tags": ["production"]}},
+    )
+    model = load(file, {})
+    known = moving_tags_of(model)
+    assert known == {f"{ECR}/langid": ("latest", "production")}
+    made = remote(model.registries[0], model.name, {}, known)
+    assert isinstance(made, EcrRegistry)
+    assert made.moving_tags == ("latest", "production")
