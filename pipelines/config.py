@@ -121,7 +121,9 @@ class Model(Section):
     """How the finished image is asked whether the model works."""
     scan: ScanPolicy = ScanPolicy()
     """What of the scanners' findings stops a release."""
-    tags: tuple[Tag, ...] = Field(default=("{commit:12}", "{version}"))
+    tags: tuple[Tag, ...] = Field(
+        default=("{commit:12}", "{version}"),  # type: ignore[arg-type]  # as in YAML: defaults are validated
+    )
     """Tags that name one release for ever; {tag: …, moving: true} is one that moves."""
     moving_tags: tuple[MovingTag, ...] = ("latest",)
     """Tags that move forward with each release; "latest" only where tags: has none that moves."""

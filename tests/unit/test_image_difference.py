@@ -199,6 +199,7 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
         (gzip.compress(b"x" * 2000), "can't be read"),
         (gzip.compress(bytes(4096))[:-9], "can't be read"),
     ],
+    ids=["zstd", "no tar", "cut off"],
 )
 def test_layers_that_can_not_be_compared(tmp_path: Path, body: bytes, says: str) -> None:
     (tmp_path / "there").write_bytes(body)
