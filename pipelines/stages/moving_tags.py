@@ -55,6 +55,7 @@ async def move_tag(  # noqa: PLR0913  # what is moved, to what, where, and how o
     registry: OpenRegistry,
     history: History | None = None,
     *,
+    alone: bool = False,
     pause: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> str:
     """Let ``tag`` name ``release`` unless what it names is newer; "" or the reason why it stays.
@@ -62,7 +63,7 @@ async def move_tag(  # noqa: PLR0913  # what is moved, to what, where, and how o
     Registries know no conditional write. So what was judged is looked up again just before the write, and
     what is there a moment after it; where another run wrote meanwhile, it is judged anew. Of several runs
     that move a tag at once the newest has it in the end, as long as none needs more than ``SETTLE_S`` from
-    its last look to its write.
+    its last look to its write. Where a run is known to be ``alone`` there is nothing to wait for.
 
     Raises:
         RegistryError: the registry failed, or holds the tag fast (TagRefused).
@@ -77,7 +78,8 @@ async def move_tag(  # noqa: PLR0913  # what is moved, to what, where, and how o
         if reason:
             return reason
         await registry.tag(tag, release.manifest)
-        await pause(SETTLE_S)
+        if not alone:
+            await pause(SETTLE_S)
     if await registry.tag_digest(tag) == release.manifest.digest:
         return ""
     return "other runs write it at this moment; run again"
@@ -160,7 +162,8 @@ class _Comparison:
         if forward := await self.history.is_ancestor(theirs, ours):
             return ""
         if forward is None:
-            return self._by_time(f" (by their times: this clone can't compare {theirs[:7]} and {ours[:7]})")
+            why = f" (by their times: this clone can't compare {theirs[:7]} and {ours[:7]})"
+            return self._by_time(why)
         if await self.history.is_ancestor(ours, theirs):
             count = await self.history.distance(ours, theirs)
             return f"it is {count or 'some'} commit{'' if count == 1 else 's'} ahead ({theirs[:7]})"
@@ -172,7 +175,9 @@ class _Comparison:
             return f"it can't be told which is newer{why}; {_BY_HAND}"
         if theirs > ours:
             form = "%Y-%m-%d %H:%M:%S"
-            return f"it is of {theirs:{form}}, which is newer than this commit of {ours:{form}}{why}"
+            return f"it is of {theirs:{form}}, which is newer than this commit of {ours:{form}}" + (
+                f"{why}; {_BY_HAND}" if why else ""
+            )
         # A clone that lacks the other commit was most likely made before it.
         return f"it can't be told which is newer{why}; {_BY_HAND}" if why and theirs == ours else ""
 

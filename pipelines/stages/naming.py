@@ -79,7 +79,14 @@ class Naming:
                 self.progress.already.append(tag)
             else:
                 async with self._in_doubt(tag):
-                    reason = await move_tag(tag, self.release, self.names, self.registry, self.history)
+                    reason = await move_tag(
+                        tag,
+                        self.release,
+                        self.names,
+                        self.registry,
+                        self.history,
+                        alone=self.target.is_directory,  # a model's runs hold its lock there
+                    )
                 if reason:
                     self.progress.kept[tag] = reason
                     return

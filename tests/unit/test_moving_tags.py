@@ -106,6 +106,7 @@ async def test_what_the_clone_does_not_know_is_told_by_time_and_said_so(case: Ca
     older = await case.reason("latest", *case.release(A))
     assert "newer than this commit" in older
     assert "this clone can't compare eeeeeee and aaaaaaa" in older
+    assert "remove the tag there" in older, "a branch that was rewritten is moved by hand"
     assert "can't be told" in await case.reason("latest", *case.release(A, hours=1)), "of the same second"
     assert await case.reason("latest", *case.release(A, hours=2), history=None) == ""
     assert "newer" in await case.reason("latest", *case.release(A), history=None)
