@@ -57,6 +57,8 @@ class GoogleLogin:
         self._environ = environ
         self._read_only = read_only
         self._credentials: Credentials | None = None
+        self._in_vain = False
+        """There are no application-default credentials; asking the metadata server again takes long."""
         self._minting = anyio.Lock()
 
     def for_connection(self) -> LoginSource:
@@ -69,7 +71,9 @@ class GoogleLogin:
             given = await self._given()
             if given is not None and not self._target.gar.impersonate:
                 return given
-            token = await self.token(renew=renew)
+            token = await (
+                self._default(renew=renew) if given is None else self._of_login(given, renew=renew)
+            )
             return Login(TOKEN_USER, token.text) if token else await self._from_files()
 
         return login
@@ -81,16 +85,14 @@ class GoogleLogin:
             RegistryError: they are there, and are not taken; or google-auth is needed and not installed.
         """
         given = await self._given()
-        async with self._minting:
-            if given is None:
-                return await self._default(renew=renew)
-            token = await self._of_login(given, renew=renew)
-        if token is None and self._target.gar.impersonate:
-            raise AccessRefused(
-                f"{self._repository.host}: gar.impersonate can't begin with the password of {given.username}",
-                hint=f"it takes {', '.join(_KEY_USERS)}, {TOKEN_USER}, or application-default credentials",
-            )
-        return token
+        if given is not None:
+            return await self._of_login(given, renew=renew)
+        found = await self._default(renew=renew)
+        files = None if found else await self._from_files()
+        try:
+            return await self._of_login(files, renew=renew) if files else found
+        except ExtraMissing:
+            return None  # such a login is good for images without google-auth, and for nothing else
 
     async def _given(self) -> Login | None:
         """What ``username:`` and ``password:`` refer to."""
@@ -107,36 +109,42 @@ class GoogleLogin:
         return await anyio.to_thread.run_sync(resolve)
 
     async def _default(self, *, renew: bool) -> Token | None:
+        """By application-default credentials; None where there are none, and another way may be open."""
+        if self._in_vain and not renew:
+            return None
         explicit = bool(self._environ.get(CREDENTIALS_VARIABLE) or self._target.gar.impersonate)
         try:
             token = await self._minted(
                 lambda: gar_credentials.application_default(self._environ), renew=renew
             )
         except ExtraMissing:
-            files = None if explicit else await self._from_files()
-            if files is None and (explicit or not self._read_only):
+            if explicit or not (self._read_only or await self._from_files()):
                 raise
-            return await self._of_login(files, renew=renew) if files else None
-        if token is not None:
-            return token
-        if self._target.gar.impersonate:
+            token = None
+        if token is None and self._target.gar.impersonate:
             raise AccessRefused(
                 f"{self._repository.host}: gar.impersonate needs Google credentials to begin with",
                 hint=f"`gcloud auth application-default login`, or {CREDENTIALS_VARIABLE}",
             )
-        files = await self._from_files()
-        return await self._of_login(files, renew=renew) if files else None
+        self._in_vain = token is None
+        return token
 
     async def _of_login(self, login: Login, *, renew: bool) -> Token | None:
         """The access token that a login for Docker stands for; None where it is none of Google's."""
         is_token = _TOKEN_USERS.fullmatch(login.username) is not None
-        if is_token and not self._target.gar.impersonate:
+        impersonate = self._target.gar.impersonate
+        if is_token and not impersonate:
             return Token(login.password)
         if is_token:
             return await self._minted(lambda: gar_credentials.of_token(login.password), renew=renew)
-        if login.username not in _KEY_USERS:
-            return None
-        return await self._minted(lambda: gar_credentials.of_key(self._key(login)), renew=renew)
+        if login.username in _KEY_USERS:
+            return await self._minted(lambda: gar_credentials.of_key(self._key(login)), renew=renew)
+        if impersonate:
+            raise AccessRefused(
+                f"{self._repository.host}: gar.impersonate can't begin with the password of {login.username}",
+                hint=f"it takes {', '.join(_KEY_USERS)}, {TOKEN_USER}, or application-default credentials",
+            )
+        return None
 
     def _key(self, login: Login) -> Mapping[str, Any]:
         """The service-account key in a password (Any: Google's JSON, which google-auth checks)."""
@@ -166,8 +174,9 @@ class GoogleLogin:
                 text = gar_credentials.access_token(self._credentials, renew=renew)
             return Token(text, getattr(self._credentials, "quota_project_id", None) or "")
 
-        # abandon: whoever gives up does not wait for a token endpoint that is silent.
-        return await anyio.to_thread.run_sync(mint, abandon_on_cancel=True)
+        async with self._minting:
+            # abandon: whoever gives up does not wait for a token endpoint that is silent.
+            return await anyio.to_thread.run_sync(mint, abandon_on_cancel=True)
 
     async def _from_files(self) -> Login | None:
         return await anyio.to_thread.run_sync(login_from_files, self._repository, self._environ)

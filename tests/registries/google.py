@@ -51,6 +51,9 @@ class Identities:
     tokens: dict[str, str] = field(default_factory=dict)
     """Every token that is taken, and whose it is."""
     minted: int = 0
+    is_a_machine: bool = True
+    """Whether the metadata server is one of Google's."""
+    machine_asked: int = 0
     key: rsa.RSAPrivateKey = field(default_factory=_a_key, repr=False)
 
     def expire(self) -> None:
@@ -165,6 +168,9 @@ class Identities:
         return Answered({"accessToken": self.mint(account), "expireTime": end})
 
     def _metadata(self, asked: Asked) -> Answered:
+        self.machine_asked += 1
+        if not self.is_a_machine:
+            return Answered({}, 404)  # what other clouds have at the same address
         if asked.headers.get("metadata-flavor") != "Google":
             return Answered(status=403)
         flavour = {"Metadata-Flavor": "Google"}

@@ -248,6 +248,37 @@ async def test_the_extra_is_named_where_it_is_missing(
         await login_of(google, google.environ(tmp_path)).token()
 
 
+async def test_a_key_in_dockers_file_needs_no_extra(
+    google: GarFront, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = json.dumps(google.identities.key_info())
+    log_in_with_docker(tmp_path, google.host, "_json_key", key)
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+    login = login_of(google, without_google(tmp_path))
+    assert await login.for_connection()() == Login("_json_key", key)
+    assert await login.token() is None, "the API is out of reach without it"
+
+
+async def test_impersonation_does_not_begin_with_just_any_password(google: GarFront, tmp_path: Path) -> None:
+    environ = google.environ(tmp_path) | {"WHO": "alice", "SECRET": "hunter2"}
+    more: dict[str, object] = {"username": "env://WHO", "password": "env://SECRET"}
+    login = login_of(google, environ, gar=GarLogin(impersonate=RELEASES), **more)
+    with pytest.raises(AccessRefused, match="can't begin with the password of alice"):
+        await login.for_connection()()
+
+
+async def test_a_machine_of_no_cloud_is_asked_once(google: GarFront, tmp_path: Path) -> None:
+    environ = without_google(tmp_path) | {"GCE_METADATA_HOST": google.host}
+    del environ["NO_GCE_CHECK"]
+    asked = []
+    google.identities.is_a_machine = False
+    login = login_of(google, environ)
+    for _ in range(3):
+        assert await login.token() is None
+        asked.append(google.identities.machine_asked)
+    assert asked == [1, 1, 1]
+
+
 def test_google_auth_is_not_imported_without_need() -> None:
     program = "import sys, pipelines.cli; from pipelines.registries import gar, gar_administration, targets; "
     check = (
