@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import statistics
 import struct
 import subprocess
@@ -30,7 +31,8 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import anyio  # noqa: E402  the path is known now
-from registry_process import running_registry  # noqa: E402
+from anyio.abc import SocketStream  # noqa: E402
+from registry_process import free_port, running_registry  # noqa: E402
 
 from pipelines.registries.credentials import Login  # noqa: E402
 from pipelines.registries.descriptors import (  # noqa: E402
@@ -55,6 +57,7 @@ GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 @dataclass(frozen=True)
 class Measured:
     seconds: float
+    cpu_s: float
     uploaded: int
     peak_mb: float
     start_mb: float
@@ -127,10 +130,11 @@ def one(layout: Path, repositories: list[str]) -> None:
 
     async def measured() -> Measured:
         start = peak_mb()
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         receipt = await push(release, Names((TAG,), ()), targets)
         seconds = time.monotonic() - began
-        return Measured(seconds, sum(each.uploaded for each in receipt.deliveries), peak_mb(), start)
+        uploaded = sum(each.uploaded for each in receipt.deliveries)
+        return Measured(seconds, time.process_time() - cpu, uploaded, peak_mb(), start)
 
     print(json.dumps(vars(anyio.run(measured))))
 
@@ -159,6 +163,50 @@ def registry(directory: Path) -> Iterator[str]:
     shutil.rmtree(directory)
 
 
+def relay(port: int, target: int, bytes_s: float) -> None:
+    """This process is a line: it passes on so many bytes a second, whatever the number of connections."""
+    free_at = 0.0
+
+    async def pump(source: SocketStream, sink: SocketStream) -> None:
+        nonlocal free_at
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for data in source:
+                free_at = max(free_at, anyio.current_time()) + len(data) / bytes_s
+                await anyio.sleep_until(free_at)
+                await sink.send(data)
+            await sink.send_eof()
+
+    async def connected(client: SocketStream) -> None:
+        server = await anyio.connect_tcp("127.0.0.1", target)
+        async with client, server, anyio.create_task_group() as tasks:
+            tasks.start_soon(pump, client, server)
+            tasks.start_soon(pump, server, client)
+
+    async def serve() -> None:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
+        await listener.serve(connected)
+
+    anyio.run(serve)
+
+
+@contextlib.contextmanager
+def far_registry(directory: Path, mb_s: float) -> Iterator[str]:
+    """A registry at the end of a line of its own."""
+    with registry(directory) as host:
+        port = free_port()
+        command = [sys.executable, __file__, "--relay", str(port), host.rpartition(":")[2], str(mb_s * 1e6)]
+        line = subprocess.Popen(command)
+        try:
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+            yield f"127.0.0.1:{port}"
+        finally:
+            line.terminate()
+            line.wait()
+
+
 def pair(work: Path, number: int, layers: int, layer_bytes: int) -> tuple[float, float]:
     """The same new image, once by each, into registries of their own: ours and skopeo's seconds."""
     layout = work / "layout"
@@ -172,15 +220,21 @@ def pair(work: Path, number: int, layers: int, layer_bytes: int) -> tuple[float,
     return seconds["ours"], seconds["skopeo"]
 
 
-def second_registry(work: Path, layers: int, layer_bytes: int) -> tuple[float, float, Measured]:
+def second_registry(
+    work: Path, layers: int, layer_bytes: int, mb_s: float
+) -> tuple[Measured, Measured, Measured]:
     """One registry alone, two at once, and the same again, which has nothing to send."""
     layout = work / "layout"
     image(layout, layers, layer_bytes)
-    with registry(work / "registry") as host:
-        alone = ours(layout, f"{host}/bench/model").seconds
-    with registry(work / "a") as one_host, registry(work / "b") as other_host:
+
+    def place(name: str) -> contextlib.AbstractContextManager[str]:
+        return far_registry(work / name, mb_s) if mb_s else registry(work / name)
+
+    with place("registry") as host:
+        alone = ours(layout, f"{host}/bench/model")
+    with place("a") as one_host, place("b") as other_host:
         names = [f"{one_host}/bench/model", f"{other_host}/bench/model"]
-        both = ours(layout, *names).seconds
+        both = ours(layout, *names)
         again = ours(layout, *names)
     shutil.rmtree(layout)
     return alone, both, again
@@ -201,11 +255,16 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--layer-mb", type=int, default=100)
     parser.add_argument("--big-mb", type=int, default=3000)
+    parser.add_argument("--line-mb", type=int, default=25, help="MB/s of the lines to two far registries")
+    parser.add_argument("--relay", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
         one(Path(asked.one[0]), asked.one[1:])
         return
+    if asked.relay:
+        port, target, bytes_s = asked.relay
+        relay(int(port), int(target), float(bytes_s))
     layer_bytes = asked.layer_mb * 1_000_000
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
@@ -220,12 +279,15 @@ def main() -> None:
             print(
                 f"speed of ours over skopeo's, median of {len(ratios)} pairs: {statistics.median(ratios):.2f}"
             )
-        alone, both, again = second_registry(work, asked.layers, layer_bytes)
-        cost = both / alone - 1
-        print(
-            f"one registry {alone:.2f} s, two at once {both:.2f} s: the second costs {cost:.2f} of the first"
-        )
-        print(f"the same again: {again.uploaded} bytes sent, {again.seconds:.2f} s")
+        for mb_s in (0, asked.line_mb):
+            alone, both, again = second_registry(work, asked.layers, layer_bytes, mb_s)
+            where = f"at the end of a line of {mb_s} MB/s each" if mb_s else "on this machine"
+            print(
+                f"registries {where}: one {alone.seconds:.2f} s, two at once {both.seconds:.2f} s: "
+                f"the second costs {both.seconds / alone.seconds - 1:.2f} of the first "
+                f"(our own CPU time: {alone.cpu_s:.2f} s and {both.cpu_s:.2f} s)"
+            )
+            print(f"the same again: {again.uploaded} bytes sent, {again.seconds:.2f} s")
         if asked.big_mb:
             big = big_layer(work, asked.big_mb * 1_000_000)
             print(
