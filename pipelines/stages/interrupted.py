@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.push_journal import Journal, UnderWay
+from pipelines.push_journal import Journal
 from pipelines.registries.descriptors import short
 from pipelines.registries.errors import NotFound, RegistryError, RepositoryMissing, TagRefused
 from pipelines.registries.layout import ImageLayout
 from pipelines.registries.port import Registry
 from pipelines.stages.delivery import Cargo
 from pipelines.stages.fan_out import FanOut
+from pipelines.under_way import UnderWay
 
 if TYPE_CHECKING:
     from pipelines.git_history import History
