@@ -103,9 +103,9 @@ class ResourceManager(WebServer):
                 return _error(400, "InvalidSku", "The policy is only supported for Premium registries.")
             self.properties["policies"]["retentionPolicy"].update(changed)
         state = "Updating" if method == "PATCH" and self.polls else "Succeeded"
-        if method == "GET" and self.polls:
+        if method == "GET" and self.polls and self.log:
             self.polls -= 1
-            state = "Updating" if self.log else "Succeeded"
+            state = "Updating"
         value = {"id": self.registry_id, "sku": {"name": self.sku, "tier": self.sku}}
         return Answered({**value, "properties": {**self.properties, "provisioningState": state}})
 

@@ -14,10 +14,12 @@ from pipelines.config_clouds import AcrLogin
 from pipelines.config_values import SecretRef
 from pipelines.receipt import State
 from pipelines.registries.acr import AcrRegistry, EntraLogins, registry
+from pipelines.registries.auth import Authenticator, Challenge
 from pipelines.registries.azure_cloud import Cloud
 from pipelines.registries.entra import EntraIdentity
 from pipelines.registries.errors import AccessRefused, ServerFault, TagRefused
 from pipelines.registries.retries import Retries
+from pipelines.registries.transport import new_http_client
 from pipelines.stages.push import push
 from tests.registries.authority import PEM, private_text, rsa_key, self_signed
 from tests.registries.entra import TENANT
@@ -225,9 +227,14 @@ async def test_what_it_may_never_do_is_asked_for_only_once(azure: Azure) -> None
     azure.tokens.rights[azure.pipeline.principal] = frozenset({"pull", "push"})
     async with azure.registry().open() as opened:
         await opened.check_write()
-        azure.tokens.revoked.update(azure.tokens.refresh_tokens)
-        await opened.check_write()
-        assert await opened.tags() == ()
+    asks = f'Bearer realm="https://{azure.tokens.host}/oauth2/token",service="{azure.tokens.host}"'
+    more = Challenge.parse(f'{asks},scope="repository:{PATH}:delete"')
+    authenticator = Authenticator(azure.repository(), azure.registry().logins.source())
+    async with new_http_client(azure.repository()) as http:
+        with pytest.raises(AccessRefused):
+            await authenticator.renew(http, more, refused=None)
+        await authenticator.renew(http, Challenge.parse(asks), refused=None)
+    assert authenticator.header is not None
 
 
 async def test_more_rights_need_no_other_login(azure: Azure) -> None:

@@ -96,8 +96,11 @@ async def test_a_repository_that_is_not_there_yet(azure: Azure) -> None:
 
 
 async def test_retention(azure: Azure) -> None:
-    azure.manager.polls = 3
-    (change,) = await apply(azure, retention={"untagged_days": 30})
+    azure.manager.polls = 2
+    (change,) = await differences(azure, retention={"untagged_days": 30})
+    await change.apply()
+    assert azure.manager.polls == 0  # it waited until that was done
+    assert await differences(azure, retention={"untagged_days": 30}) == ()
     assert change.removes.startswith("manifests of all repositories, 30 days")
     assert (change.before, change.widens) == ("", False)
     assert azure.manager.properties["policies"]["retentionPolicy"] == {"days": 30, "status": "enabled"}
