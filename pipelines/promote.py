@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from pipelines.config import Environment, Model, RegistryTarget, find_models, load, repository_root
 from pipelines.errors import PushFailed, UsageError
@@ -21,6 +25,9 @@ from pipelines.registries.targets import find, remote
 from pipelines.stages.copy import NotCompared, Promoting, whole_cargo
 from pipelines.stages.tag import Names
 from pipelines.state import state_directory
+
+_TEMPORARY: Final = "promote-"
+_ABANDONED_S: Final = 24 * 3600
 
 
 async def promote(
@@ -46,7 +53,8 @@ async def promote(
     targets = tuple(remote(target, model.name, environ, moving) for target in there.registries)
     history = GitHistory(model.directory, environ)
     state = state_directory(repository_root(model.directory))
-    with TemporaryDirectory(prefix="promote-", dir=state) as temporary:
+    _remove_abandoned(state)
+    with TemporaryDirectory(prefix=_TEMPORARY, dir=state) as temporary:
         async with Source(origin, model, there, Path(temporary)).opened(wanted, reference) as found:
             promoting = _promoting(found, targets, there, history)
             if dry_run:
@@ -54,6 +62,14 @@ async def promote(
             else:
                 shares = tuple(Share.of(one) for one in _done(await promoting.run()).deliveries)
     return Promotion(reference, found.release.digest, environment, found.gates, shares, dry_run)
+
+
+def _remove_abandoned(state: Path) -> None:
+    """What a killed promotion left: none takes a day."""
+    for path in state.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(path)
 
 
 def _registries(model: Model) -> list[tuple[RegistryTarget, ...]]:

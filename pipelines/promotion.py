@@ -43,9 +43,9 @@ class Share:
         )
 
     def text(self) -> str:
-        """A line, and one more for each tag that stays."""
+        """For people: a line, and one more for each tag that stays."""
         amounts = ((self.copied, "copied"), (self.mounted, "mounted"), (self.already, "there already"))
-        told = ", ".join(f"{megabytes(count)} MB {how}" for count, how in amounts if count)
+        told = ", ".join(f"{_size(count)} {how}" for count, how in amounts if count)
         lines = [f"  to        {self.repository}   {told}   tags {', '.join(self.tags) or 'none'}"]
         return "\n".join([*lines, *(f"            {tag} not moved: {why}" for tag, why in self.kept.items())])
 
@@ -59,6 +59,10 @@ class Share:
             "tags": list(self.tags),
             "kept_tags": dict(self.kept),
         }
+
+
+def _size(count: int) -> str:
+    return f"{megabytes(count)} MB" if count >= 1e6 else f"{-(-count // 1000)} kB"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pipelines.registries.descriptors import (
     short,
 )
 from pipelines.registries.directory import LayoutRegistry
-from pipelines.registries.errors import BrokenContent
+from pipelines.registries.errors import BrokenContent, RegistryError
 from pipelines.registries.layout import ImageLayout
 from pipelines.registries.platforms import image_of
 from pipelines.registries.port import OpenRegistry, Registry
@@ -148,9 +148,18 @@ class Fetched:
         async with self._locks.setdefault(blob.digest, anyio.Lock()):
             if blob.digest not in self._sources:
                 path = self.directory / blob.digest.replace(":", "-")
-                await self.registry.download_blob(blob, path)
+                await self._fetch(blob, path)
                 self._sources[blob.digest] = BlobSource(blob, path)
         return self._sources[blob.digest]
+
+    async def _fetch(self, blob: Descriptor, path: Path) -> None:
+        try:
+            await self.registry.download_blob(blob, path)
+        except OSError as err:
+            raise RegistryError(
+                f"{path} can't be written: {err.strerror}",
+                hint=f"{blob.size / 1e6:.0f} MB are needed there on the way from {self.origin.name}",
+            ) from err
 
     def sent(self, blob: Descriptor) -> None:
         """A registry has it now; after the last one the file goes."""

@@ -86,7 +86,7 @@ class Source:
         raise NotProved(
             f"{self.origin.reference(release.digest)} is not proved: {'; '.join(missing)}",
             hint="`modelport run` on its commit records the gates beside the image; "
-            "what has to be proved is gates: of the environment",
+            "what an environment asks for stands in its gates:",
         )
 
     async def _tags(self, registry: OpenRegistry, release: PromotedImage, wanted: str) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from pipelines.registries.descriptors import (
     canonical_json,
     sha256,
 )
+from pipelines.registries.oci import OpenRepository
 from pipelines.release_image import ReleaseImage
 from pipelines.release_tags import is_release_tag
 from pipelines.stages import moving_tags
@@ -168,6 +171,30 @@ async def test_each_blob_is_fetched_once_for_all_registries_and_nothing_stays_on
     for layer in image.image.layers:
         assert len(world.source.asked("GET", layer.digest)) == 1
     assert not list((world.checkout / ".modelport").glob("promote-*"))
+
+
+async def test_what_a_killed_promotion_left_is_removed_after_a_day(world: World) -> None:
+    await world.release()
+    state = world.checkout / ".modelport"
+    for name, age_s in (("promote-old", 90_000), ("promote-busy", 60)):
+        (state / name).mkdir(parents=True)
+        when = time.time() - age_s
+        os.utime(state / name, (when, when))
+    await world.promote()
+    assert [path.name for path in state.glob("promote-*")] == ["promote-busy"]
+
+
+async def test_a_full_disk_is_told_as_such(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.release()
+
+    async def full(self: object, blob: Descriptor, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(OpenRepository, "download_blob", full)
+    with pytest.raises(PushFailed, match="No space left on device") as caught:
+        await world.promote()
+    assert "are needed there" in caught.value.hint
+    assert world.one.tags == {}
 
 
 @pytest.mark.parametrize(
