@@ -66,6 +66,8 @@ async def test_release_tags_are_locked_and_moving_ones_are_free(azure: Azure, tm
         await opened.tag(signature, await opened.read_manifest("1.0.0"))
     (change,) = await differences(azure, ("latest",), immutable_tags=True)
     assert azure.tokens.locked == set()  # it only reads
+    (by_pattern,) = await differences(azure, ("l*",), immutable_tags=True)
+    assert by_pattern.before == change.before
     assert (change.what, change.before, change.widens) == (
         "immutable_tags",
         "0 of 2 release tags locked",
