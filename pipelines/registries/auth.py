@@ -21,6 +21,7 @@ from pipelines.registries.reference import Repository
 from pipelines.registries.retries import TryAgain, retry_after_s
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _BEGINNING = re.compile(r"(?:^|,)\s*([A-Za-z0-9-]+)(?:\s+(?=[A-Za-z_]+\s*=)|\s*(?=,|$))")
 _CLIENT = "modelport"
 
@@ -38,7 +39,8 @@ class Challenge:
 
         An unknown scheme keeps its name.
         """
-        begins = list(_BEGINNING.finditer(header))
+        unquoted = _QUOTED.sub(lambda found: '"' * len(found[0]), header)  # commas within are not between
+        begins = list(_BEGINNING.finditer(unquoted))
         ends = [*(begin.start() for begin in begins[1:]), len(header)]
         challenges = {
             begin[1].lower(): header[begin.end() : end] for begin, end in zip(begins, ends, strict=False)

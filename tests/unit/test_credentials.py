@@ -97,6 +97,25 @@ def test_a_helper_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
         login_from_files(HARBOR, environ)
 
 
+def test_a_helper_that_is_not_there_does_not_end_the_search(tmp_path: Path) -> None:
+    environ = home(tmp_path, {"credsStore": "gone", "auths": {"harbor.example:8443": encoded("u", "p")}})
+    assert login_from_files(HARBOR, environ) == Login("u", "p")
+
+
+def test_a_helper_that_does_not_know_the_host_does_not_end_the_search(tmp_path: Path) -> None:
+    environ = home(tmp_path, {"credHelpers": {"harbor.example:8443": "none"}, "credsStore": "all"})
+    helper(tmp_path, "none", "echo credentials not found in native keychain; exit 1")
+    helper(tmp_path, "all", """echo '{"Username": "u", "Secret": "p"}'""")
+    assert login_from_files(HARBOR, environ) == Login("u", "p")
+
+
+def test_the_scopes_of_a_challenge() -> None:
+    challenge = Challenge.parse(
+        'Bearer realm="x",scope="repository:a/b:pull,push repository:host:5000/c:pull registry:catalog:* odd"'
+    )
+    assert list(challenge.scopes()) == [("a/b", ("pull", "push")), ("host:5000/c", ("pull",))]
+
+
 def test_a_helper_that_prints_its_secret_badly_does_not_leak_it(tmp_path: Path) -> None:
     environ = home(tmp_path, {"credsStore": "odd"})
     helper(tmp_path, "odd", "echo '{secret-value'")
@@ -138,6 +157,18 @@ def test_a_login_is_safe_to_print() -> None:
         ),
         ("", "", {}),
         ("bearer realm=https://a, service=b", "bearer", {"realm": "https://a", "service": "b"}),
+        (
+            'Bearer realm="https://a",scope="repository:a:pull,push,delete repository:b:pull",error="x"',
+            "bearer",
+            {"realm": "https://a", "scope": "repository:a:pull,push,delete repository:b:pull", "error": "x"},
+        ),
+        (
+            'Basic realm="r", Bearer realm="https://a",service="s"',
+            "bearer",
+            {"realm": "https://a", "service": "s"},
+        ),
+        ('Negotiate, Basic realm="r"', "basic", {"realm": "r"}),
+        ("Negotiate", "negotiate", {}),
     ],
 )
 def test_challenges(header: str, scheme: str, parameters: dict[str, str]) -> None:
