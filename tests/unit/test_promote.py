@@ -52,7 +52,7 @@ class World:
     checkout: Path
 
     def configure(self, *registries: FakeRegistry, more: str = "") -> None:
-        addresses = ", ".join(f"{fake.host}/models" for fake in registries or (self.one, self.two))
+        addresses = ", ".join(f"{fake.host}/models" for fake in registries or (self.one,))
         (self.checkout / "modelport.yaml").write_text(
             f"name: langid\nregistries: [{self.source.host}/models]\n"
             f"environments:\n  production:\n    registries: [{addresses}]\n    moving_tags: [production]\n"
@@ -125,6 +125,7 @@ def attached(world: World, subject: Manifest, text: str) -> Manifest:
 
 async def test_a_release_goes_by_digest_with_its_referrers_and_release_tags(world: World) -> None:
     image = await world.release()
+    world.configure(world.one, world.two)
     done = await world.promote()
     assert done.digest == image.digest
     for fake in (world.one, world.two):
@@ -167,6 +168,7 @@ async def test_what_refers_to_a_referrer_goes_along_and_later_additions_follow(w
 async def test_each_blob_is_fetched_once_for_all_registries_and_nothing_stays_on_disk(world: World) -> None:
     image = await world.release()
     world.source.log.clear()
+    world.configure(world.one, world.two)
     await world.promote()
     for layer in image.image.layers:
         assert len(world.source.asked("GET", layer.digest)) == 1
@@ -226,6 +228,7 @@ async def test_an_environment_may_ask_for_less(world: World) -> None:
 
 async def test_a_failed_registry_keeps_all_from_naming_it(world: World) -> None:
     await world.release()
+    world.configure(world.one, world.two)
     world.two.fault("PUT", r"/manifests/sha256:", error(500, "UNKNOWN"), times=99)
     with pytest.raises(PushFailed) as caught:
         await world.promote()
@@ -241,6 +244,7 @@ async def test_a_failed_registry_keeps_all_from_naming_it(world: World) -> None:
 async def test_a_release_tag_that_is_taken_there_stops_it_before_a_byte(world: World) -> None:
     await world.release()
     other = await world.release("2.0.0")
+    world.configure(world.one, world.two)
     await world.promote("2.0.0")
     world.two.tags["1.2.0"] = other.digest
     world.one.log.clear()
