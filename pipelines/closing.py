@@ -30,7 +30,7 @@ def released(outcome: Outcome) -> list[str]:
     """The closing lines of one model: where it is, under which tags, and how to trace it."""
     delivered = outcome.receipt.delivered if outcome.receipt else ()
     lines = [f"released  {one.repository}@{one.digest}   tags {', '.join(one.tags)}" for one in delivered]
-    if delivered:
+    if delivered and delivered[0].tags:
         lines.append(f"trace it  modelport trace {delivered[0].repository}:{delivered[0].tags[0]}")
     return lines
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pipelines.config_build import Build, DockerfileBuild, ImageBuild, PythonBuild, Weights
 from pipelines.config_check import Check
 from pipelines.config_errors import config_error
-from pipelines.config_registries import Registry, RegistryTarget, registries_from
+from pipelines.config_registries import Registries, RegistryTarget, registries_from
 from pipelines.config_scan import ScanPolicy
 from pipelines.config_values import SecretRef, Section, problem
 from pipelines.config_yaml import read_yaml
@@ -71,7 +71,7 @@ class ReleaseRule(Section):
 class Environment(Section):
     """Where `modelport promote REF --to NAME` brings a release, and what has to be proved of it before."""
 
-    registries: tuple[Registry, ...] = Field(min_length=1)
+    registries: Registries = Field(min_length=1)
     """The registries of this environment."""
     gates: tuple[Gate, ...] = ("check", "scan", "inventory")
     """What has to be recorded for the digest, as passed, in the registry that it comes from."""
@@ -127,7 +127,7 @@ class Model(Section):
     """Tags that name one release for ever; {tag: …, moving: true} is one that moves."""
     moving_tags: tuple[MovingTag, ...] = ("latest",)
     """Tags that move forward with each release; "latest" only where tags: has none that moves."""
-    registries: tuple[Registry, ...] = ()
+    registries: Registries = ()
     """Where releases go; without one, to the OCI layout under .modelport/images."""
     release: ReleaseRule = ReleaseRule()
     """Which commits are released."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ValidationError, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from pipelines.config_clouds import AcrLogin, EcrLogin, GarLogin, Kind, RepositorySettings, kind_of
 from pipelines.config_values import SecretRef, Section, problem
@@ -67,6 +69,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _certificate(name: str, info: ValidationInfo) -> str:
+    """The path, seen from the directory of modelport.yaml; it may be anywhere on the machine."""
+    path = Path(name).expanduser()
+    if info.context:
+        path = Path(info.context["directory"]) / path
+        if not path.is_file():
+            raise problem("path", f'there is no file "{name}"', "the certificate of the registry's authority")
+    return str(path)
+
+
 class RegistryTarget(Section):
     """One registry that releases go to."""
 
@@ -78,7 +90,7 @@ class RegistryTarget(Section):
     """A reference to the password or token."""
     plain_http: bool = False
     """HTTP without TLS; loopback hosts are spoken to in this way anyway."""
-    ca_file: str | None = None
+    ca_file: Annotated[str, AfterValidator(_certificate)] | None = None
     """A file with the certificate of a private authority; else SSL_CERT_FILE or the machine's."""
     kind: Kind | None = None
     """oci, ecr, acr or gar; told by the host where it is the cloud's own name."""
@@ -126,6 +138,17 @@ Registry = Annotated[RegistryTarget, BeforeValidator(_from_text), _AlsoText()]
 """A RegistryTarget, in YAML also as plain text."""
 
 
+def _each_once(targets: tuple[RegistryTarget, ...]) -> tuple[RegistryTarget, ...]:
+    names = [target.repository for target in targets]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise problem("registry", f'"{twice}" is named twice', "name each registry once")
+    return targets
+
+
+Registries = Annotated[tuple[Registry, ...], AfterValidator(_each_once)]
+"""Several registries, each once."""
+
+
 def registries_from(environ: Mapping[str, str]) -> tuple[RegistryTarget, ...] | None:
     """The registries that the environment names, or None where it names none.
 
@@ -142,11 +165,17 @@ def registries_from(environ: Mapping[str, str]) -> tuple[RegistryTarget, ...] | 
     }
     plain = environ.get(PLAIN_HTTP_VARIABLE, "").lower() in ("1", "true", "yes")
     try:
-        return tuple(
-            RegistryTarget.model_validate({"repository": address.strip(), "plain_http": plain, **references})
-            for address in text.split(",")
-            if address.strip()
+        return _each_once(
+            tuple(
+                RegistryTarget.model_validate(
+                    {"repository": address.strip(), "plain_http": plain, **references}
+                )
+                for address in text.split(",")
+                if address.strip()
+            )
         )
+    except PydanticCustomError as err:
+        raise ConfigError(f"{REGISTRY_VARIABLE}: {err.message()}", hint="name each registry once") from err
     except ValidationError as err:
         first = err.errors()[0]
         hint = first.get("ctx", {}).get("hint", "")

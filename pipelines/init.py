@@ -73,10 +73,11 @@ def template(name: str) -> str:
 
 def requirements() -> str:
     """What CI installs: this very version, so that a commit is always released by the same pipeline."""
+    extras = "# modelport[acr] for Azure Container Registry, modelport[gar] for Google Artifact Registry\n"
     try:
-        return f"modelport=={version('modelport')}\n"
+        return f"{extras}modelport=={version('modelport')}\n"
     except PackageNotFoundError:  # run from its source tree
-        return "modelport\n"
+        return f"{extras}modelport\n"
 
 
 def _write_new(path: Path, text: str) -> bool:

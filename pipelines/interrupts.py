@@ -43,7 +43,9 @@ async def until_stopped(work: Callable[..., Awaitable[T]], *arguments: object) -
 
 def interrupted() -> Interrupted:
     """The error of an interrupted command."""
-    return Interrupted("interrupted", hint="run again: what is built and sent is kept, and names that were begun are finished")
+    return Interrupted(
+        "interrupted", hint="run again: what is built and sent is kept, and begun names are finished"
+    )
 
 
 def innermost(err: BaseException) -> BaseException:

@@ -114,7 +114,8 @@ def test_without_a_registry_the_image_is_in_a_layout(team: Team) -> None:
     done = team.run()
     assert done.code == 0, done.err
     index = json.loads((team.root / ".modelport/images/mood/index.json").read_text())
-    names = {entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]}
+    named = [entry.get("annotations", {}) for entry in index["manifests"]]
+    names = {entry.get("org.opencontainers.image.ref.name") for entry in named}
     assert {team.git("rev-parse", "HEAD")[:12], "latest"} <= names
     assert team.type("trace", ".modelport/images/mood:latest").code == 0
     assert team.git("status", "--porcelain") == ""

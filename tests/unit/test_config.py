@@ -363,3 +363,18 @@ def test_the_name_is_the_directory_s_unless_given(tmp_path: Path, directory: str
     (tmp_path / directory / "Dockerfile").write_text("")
     (tmp_path / directory / "modelport.yaml").write_text("")
     assert load(tmp_path / directory / "modelport.yaml", {}).name == name
+
+
+def test_a_registry_is_named_once(write: Write) -> None:
+    error = refused(write("registries: [a.example/b, {repository: a.example/b}]"))
+    assert '"a.example/b" is named twice' in error.message
+    twice = {"MODELPORT_REGISTRY": "a.example/b,a.example/b"}
+    assert "MODELPORT_REGISTRY" in refused(write("name: mine"), twice).message
+
+
+def test_an_authoritys_certificate_is_looked_for_beside_the_configuration(write: Write) -> None:
+    text = "registries: [{repository: '127.0.0.1:5000/x', ca_file: ca.pem}]"
+    assert 'there is no file "ca.pem"' in refused(write(text)).message
+    [target] = load(write(text, ca__pem="certificate"), {}).registries
+    assert Path(str(target.ca_file)).read_text() == "certificate"
+    assert Repository.parse("127.0.0.1:5000/x/mine", ca_file=str(target.ca_file)).base_url.startswith("https:")
