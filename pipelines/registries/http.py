@@ -161,7 +161,8 @@ class Connection:
         own = self._same_origin(self.url(call.target))
         used = self._authenticator.header if own else None
         response = await self._send(call, used)
-        if response.status_code != 401 or not own:
+        ended = response.status_code == 403 and self.quirks.ended_is_forbidden and used is not None
+        if not own or (response.status_code != 401 and not ended):
             return response
         response = await self._again(call, response, used)
         given = self._authenticator.header
@@ -173,6 +174,8 @@ class Connection:
     async def _again(self, call: Call, refused: httpx.Response, used: str | None) -> httpx.Response:
         """The request with another login than ``used``; the refusal itself where there is no other."""
         challenge = Challenge.parse(refused.headers.get("WWW-Authenticate", ""))
+        if refused.status_code == 403:  # it comes without a challenge
+            challenge = Challenge("basic", {})
         await self._authenticator.renew(self._http, challenge, refused=used)
         if self._authenticator.header == used:
             return refused

@@ -29,6 +29,8 @@ class Quirks:
     """Whether GET on an upload tells, in ``Range``, how far it is."""
     missing_hint: str = "create it in the registry first (not every registry does so on push), or correct it"
     """What to do where the repository is missing. ``{project}`` is the path's first component."""
+    ended_is_forbidden: bool = False
+    """Whether a password that has ended gets 403 and not 401: then another one is asked for, once."""
     refused_hint: str = ""
     """What else "denied" may mean."""
 
@@ -52,11 +54,12 @@ _TABLE: Final[tuple[tuple[Kind, str, Quirks], ...]] = (
     # LayerPartTooSmallException (dotnet/sdk-container-builds#424, UploadLayerPart in the API reference).
     # The last part goes with PUT: an empty PUT after many parts got 500 (openai/tart#159). Mounts need the
     # account setting BLOB_MOUNTING; without it the answer is 202 and the blob is sent (user guide, "Blob
-    # mounting").
+    # mounting"). A token that has ended gets 403 DENIED without a challenge, "Your authorization token has
+    # expired. Reauthenticate and try again." (aws/aws-cli#2351, serverless/serverless#13116).
     (
         Kind.ECR,
         "",
-        Quirks(least_part=5 * MIB, tells_progress=False, missing_hint=_CREATE_ECR),
+        Quirks(least_part=5 * MIB, tells_progress=False, ended_is_forbidden=True, missing_hint=_CREATE_ECR),
     ),
     # "Artifact Registry does not support Docker chunked uploads … You must use monolithic uploads" (its
     # "Docker API" reference; dotnet/sdk-container-builds#287, containers/skopeo#1101).

@@ -22,13 +22,13 @@ from tests.registries import state
 from tests.registries.exchange import Pace
 from tests.registries.faults import Script
 from tests.registries.proxy import FaultProxy
-from tests.registries.wire import Ask, Plain, Reply
+from tests.registries.wire import Ask, Front, Reply
 from tests.registry_process import RegistryProcess, running_registry
 
 PLACES = ("a", "b", "c")
 
 
-class Watch(Plain):
+class Watch(Front):
     """Looks at every tag as it is set: the release has to be whole in every registry before one names it."""
 
     def __init__(self, registries: Collection[RegistryProcess]) -> None:
@@ -124,7 +124,7 @@ def targets(hosts: Collection[str], path: str, retries: Retries, part_size: int)
 def weights(megabytes: float) -> str:
     """Text that hardly packs, always the same, for a layer of about so many megabytes."""
     count = int(megabytes * 1e6)
-    return base64.b85encode(random.Random(7).randbytes(count)).decode()
+    return base64.b64encode(random.Random(7).randbytes(count)).decode()
 
 
 @dataclass(frozen=True, slots=True)

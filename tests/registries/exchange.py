@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 import h11
 
 from tests.registries.faults import Fault, Seen, Where
-from tests.registries.wire import Ask, Front, Reply, Wire, passed_on
+from tests.registries.wire import PIECE, Ask, Front, Reply, Wire, passed_on
 
 STALL_S = 120.0
 """How long a stalled connection stays, unless the client gives up before."""
@@ -102,16 +104,33 @@ class _Up:
         self._fault = exchange.strikes(Where.BODY) if length != 0 else ""
         self._middle = None if length is None else length // 2
         self._gone = False
+        self._kept: IO[bytes] | None = None
+        """Where the body waits until it is there as a whole."""
 
     async def run(self) -> None:
         request = self.exchange.request
         headers = passed_on(request.headers)
         if self._fault == "short-body" and self._middle is not None:
             headers = _with_length(headers, self._middle)
-        await self._pass(h11.Request(method=request.method, target=request.target, headers=headers))
+        target = self.exchange.front.target(self.exchange.ask)
+        await self._pass(h11.Request(method=request.method, target=target, headers=headers))
+        if self.exchange.front.is_all_or_nothing(self.exchange.ask):
+            with tempfile.TemporaryFile() as self._kept:
+                await self._body()
+                await self._send_kept(self._kept)
+        else:
+            await self._body()
+        await self._pass(h11.EndOfMessage())
+
+    async def _body(self) -> None:
         while isinstance(event := await self.exchange.client.next_event(), h11.Data):
             await self._piece(bytes(event.data))
-        await self._pass(h11.EndOfMessage())
+
+    async def _send_kept(self, kept: IO[bytes]) -> None:
+        self._kept = None
+        kept.seek(0)
+        while data := kept.read(PIECE):
+            await self._pass(h11.Data(data=data))
 
     async def _piece(self, data: bytes) -> None:
         seen = self.exchange.seen
@@ -138,6 +157,9 @@ class _Up:
         """Send it on. A registry that answered early and hung up gets no more; its answer tells why."""
         if self._gone:
             return
+        if self._kept is not None and isinstance(event, h11.Data):
+            self._kept.write(event.data)
+            return
         try:
             await self.registry.send(event)
         except ConnectionError:
@@ -157,11 +179,13 @@ class _Down:
         exchange, client = self.exchange, self.exchange.client
         head = await self._head()
         headers = {name.decode(): value.decode("latin-1") for name, value in passed_on(head.headers)}
+        status = await exchange.front.change(exchange.ask, head.status_code, headers)
+        await self._lose()
+        exchange.seen.status = status
         length = int(headers["content-length"]) if "content-length" in headers else None
         if exchange.ask.method != "HEAD" and length != 0 and head.status_code not in (204, 304):
             self._fault = exchange.strikes(Where.REPLY)
             self._middle = None if length is None else length // 2
-        exchange.seen.status = await exchange.front.change(exchange.ask, head.status_code, headers)
         if self._fault == "short-reply" and self._middle is not None:
             headers["content-length"] = str(self._middle)
         await client.send(h11.Response(status_code=exchange.seen.status, headers=list(headers.items())))
@@ -174,12 +198,15 @@ class _Down:
             pass
         if not isinstance(head, h11.Response):
             raise Cut
+        return head
+
+    async def _lose(self) -> None:
+        """The fault that swallows an answer to what the registry, and the cloud before it, have done."""
         if name := self.exchange.strikes(Where.ANSWER):
             self.exchange.seen.injected = name
             if name == "stall-answer":
                 await self.exchange.stall()
             raise Cut
-        return head
 
     async def _piece(self, data: bytes) -> None:
         client = self.exchange.client

@@ -14,7 +14,7 @@ import h11
 
 from tests.registries.exchange import Cut, Exchange, Pace
 from tests.registries.faults import Script, Seen
-from tests.registries.wire import Ask, Front, Plain, Wire
+from tests.registries.wire import Ask, Front, Wire
 
 
 class FaultProxy:
@@ -36,7 +36,7 @@ class FaultProxy:
         self._clients: set[asyncio.Task[None]] = set()
         self._under_way: list[Seen] = []
         self.script = script
-        self.front: Front = front or Plain()
+        self.front: Front = front or Front()
         self.place = place
         self.pace = pace or Pace()
         self.host = ""

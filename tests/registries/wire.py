@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -73,34 +72,26 @@ class Reply:
         return cls(status, {"Content-Type": "application/json", **(headers or {})}, body)
 
 
-class Front(Protocol):
-    """What a cloud has before its registry: it may answer itself, or change an answer's head."""
+class Front:
+    """What a cloud has before its registry. This one has nothing: the registry is seen as it is."""
 
-    @property
-    def challenge(self) -> str:
-        """The WWW-Authenticate of a 401."""
-        ...
+    challenge = 'Basic realm="test"'
+    """The WWW-Authenticate of a 401."""
 
     async def answer(self, ask: Ask) -> Reply | None:
         """An answer in the registry's place; None: the registry is asked."""
-        ...
+        return None
+
+    def target(self, ask: Ask) -> str:
+        """What the registry is asked for."""
+        return ask.target
+
+    def is_all_or_nothing(self, ask: Ask) -> bool:
+        """Whether the registry gets a body only when the whole of it has arrived."""
+        return False
 
     async def change(self, ask: Ask, status: int, headers: dict[str, str]) -> int:
         """Change an answer's headers (names in lower case) in place; the status that goes out."""
-        ...
-
-
-class Plain:
-    """No cloud: the registry as it is."""
-
-    challenge = 'Basic realm="test"'
-
-    async def answer(self, _ask: Ask) -> Reply | None:
-        """Never."""
-        return None
-
-    async def change(self, _ask: Ask, status: int, _headers: dict[str, str]) -> int:
-        """Nothing."""
         return status
 
 
