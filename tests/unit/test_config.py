@@ -377,4 +377,5 @@ def test_an_authoritys_certificate_is_looked_for_beside_the_configuration(write:
     assert 'there is no file "ca.pem"' in refused(write(text)).message
     [target] = load(write(text, ca__pem="certificate"), {}).registries
     assert Path(str(target.ca_file)).read_text() == "certificate"
-    assert Repository.parse("127.0.0.1:5000/x/mine", ca_file=str(target.ca_file)).base_url.startswith("https:")
+    repository = Repository.parse("127.0.0.1:5000/x/mine", ca_file=str(target.ca_file))
+    assert repository.base_url.startswith("https:")
