@@ -46,7 +46,9 @@ class RepositoryClient:
     async def blob_size(self, digest: str) -> int | None:
         """The size of a blob; None where it is not in this repository, -1 where its size isn't told."""
         answer = await self._connection.request(Call("HEAD", self._blob(digest), ok=(200, 404)))
-        return int(answer.headers.get("Content-Length", -1)) if answer.status == 200 else None
+        told = answer.headers.get("Content-Length", "")
+        known = int(told) if told.isascii() and told.isdigit() else -1
+        return known if answer.status == 200 else None
 
     async def read_blob(self, digest: str, limit: int) -> bytes:
         """A small blob, verified. Raises NotFound, BrokenContent."""

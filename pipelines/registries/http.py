@@ -137,10 +137,13 @@ class Connection:
             few = next((count for kind, count in _FEW.items() if isinstance(err, kind)), None)
             raise TryAgain(error, attempts=few) from err
 
-    def url(self, target: str) -> httpx.URL:
-        """``target`` from the registry's root. One behind a TLS proxy may say http of itself: put right."""
+    def url(self, target: str, seen_from: httpx.URL | None = None) -> httpx.URL:
+        """``target`` from the registry's root, or from the address that named it.
+
+        A registry behind a TLS proxy may say http of itself: that is put right.
+        """
         try:
-            url = self._base.join(target)
+            url = (seen_from or self._base).join(target)
         except httpx.InvalidURL as err:
             raise ServerFault(
                 f"{self.repository.host} points to {target[:200]!r}, which is no address"

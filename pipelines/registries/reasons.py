@@ -24,7 +24,10 @@ from pipelines.registries.errors import (
 from pipelines.registries.quirks import Quirks
 from pipelines.registries.reference import Repository
 
-_TRUST_HINT = "set SSL_CERT_FILE to a bundle that holds your own authority's certificate"
+_TRUST_HINT = (
+    "give your own authority's certificate as ca_file: with this registry in modelport.yaml, or set "
+    "SSL_CERT_FILE to a bundle that holds it"
+)
 
 _NO_PROJECT = re.compile(r"\bproject \S+ not found")
 """How Harbor says that there is no such project."""

@@ -6,11 +6,12 @@ forgot an upload gets the blob from its beginning, a bounded number of times.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Final
 from urllib.parse import quote
 
 import anyio
+import httpx
 
 from pipelines.registries.blob_source import BlobSource
 from pipelines.registries.descriptors import Descriptor, short
@@ -101,7 +102,7 @@ class Uploads:
                 hint="run again; if it stays so, its log may tell why",
             )
         async with self._connection.once(Call("POST", f"{self._place}uploads/", ok=(202,))) as started:
-            self._moved(work, started.headers)
+            self._moved(work, started)
             least = started.headers.get("OCI-Chunk-Min-Length", "")
             if least.isascii() and least.isdigit() and self._quirks.in_parts:
                 work.part = max(work.part, min(int(least), work.blob.size))
@@ -113,12 +114,12 @@ class Uploads:
         end = min(start + work.part, size)
         work.in_doubt, work.closing = True, end == size
         async with self._connection.once(self._part(work, start, end)) as response:
-            status, headers = response.status_code, response.headers
+            status = response.status_code
             said = "" if response.is_success else await self._connection.read_text(response)
         if status == 413 or (status == 416 and "too large" in said):
             self._smaller(work, end - start, status)
         elif status == 416:
-            self._take_position(work, headers, said)
+            self._take_position(work, response, said)
         elif status in (405, 501) and not work.closing:
             self._whole(work)
         elif status in (400, 404, 405, 501):
@@ -126,11 +127,11 @@ class Uploads:
         elif work.closing:
             work.stored = True
         else:
-            told = told_offset(headers)
+            told = told_offset(response.headers)
             # Some count from the part's beginning, or never advance (ECR): only a smaller step is believed.
             work.offset = told if told is not None and start < told < end else end
             work.in_doubt = False
-            self._moved(work, headers)
+            self._moved(work, response)
 
     def _part(self, work: UploadState, start: int, end: int) -> Call:
         size = work.blob.size
@@ -151,12 +152,12 @@ class Uploads:
         stored = end if end == size else end - start
         return Call(method, target, _ANSWERS, headers, content, patience_s=stored / _STORING_BYTES_S)
 
-    def _take_position(self, work: UploadState, headers: Mapping[str, str], said: str) -> None:
+    def _take_position(self, work: UploadState, response: httpx.Response, said: str) -> None:
         """416: the registry is elsewhere than we believed."""
-        told = told_offset(headers) if self._quirks.tells_progress else expected_offset(said)
+        told = told_offset(response.headers) if self._quirks.tells_progress else expected_offset(said)
         if told is not None and told <= work.blob.size and told != work.offset:
             work.goes_on_at(told)
-            self._moved(work, headers)
+            self._moved(work, response)
         elif not self._quirks.tells_progress or told == work.offset:
             work.forget()
         raise TryAgain(
@@ -207,12 +208,11 @@ class Uploads:
             return
         async with self._connection.once(Call("GET", work.location, ok=_STATUS)) as status:
             told = told_offset(status.headers) if status.is_success else None
-            headers = status.headers
         if told is None or told > work.blob.size:
             self._forget(work)
             return
         work.goes_on_at(told)
-        self._moved(work, headers)
+        self._moved(work, status)
 
     async def _is_stored(self, blob: Descriptor) -> bool:
         """An answer may be lost though the upload ended well."""
@@ -224,9 +224,9 @@ class Uploads:
         if self._sessions:
             self._sessions.forget(work.blob.digest)
 
-    def _moved(self, work: UploadState, headers: Mapping[str, str]) -> None:
+    def _moved(self, work: UploadState, response: httpx.Response) -> None:
         """The address of an upload changes with each part; it is noted for the next run."""
-        if location := headers.get("Location", ""):
-            work.location = str(self._connection.url(location))
+        if location := response.headers.get("Location", ""):
+            work.location = str(self._connection.url(location, response.url))
         if self._sessions and self._quirks.in_parts and not work.is_small and work.location:
             self._sessions.remember(work.blob.digest, work.location)

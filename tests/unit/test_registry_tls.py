@@ -76,6 +76,14 @@ async def test_a_private_authority(
         assert fake.asked("HEAD") == ["/v2/models/langid/manifests/1"]
 
 
+async def test_the_authority_of_one_registry(certificate: Path) -> None:
+    """On loopback, too: a registry with an authority speaks TLS."""
+    async with FakeRegistry().running(server_side(certificate)) as fake:
+        repository = Repository(fake.host, "models/langid", ca_file=f"{certificate}.crt")
+        assert await tag_of(replace(target(fake.host), repository=repository)) is None
+        assert fake.asked("HEAD") == ["/v2/models/langid/manifests/1"]
+
+
 async def test_a_registry_without_tls(far_away: None) -> None:
     async with FakeRegistry().running() as fake:
         with pytest.raises(Unreachable, match="does not speak TLS") as caught:

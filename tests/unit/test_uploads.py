@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from registries_fake import CUT, FakeRegistry, Request, Response, Ways, error
+from registries_fake import CUT, FakeRegistry, Request, Response, Ways, error, target
 from uploading import (
     CONTENT,
     PART,
@@ -23,6 +23,7 @@ from uploading import (
 )
 
 from pipelines.registries.blob_source import BlobSource
+from pipelines.registries.credentials import Login
 from pipelines.registries.errors import RegistryError, RepositoryMissing, ServerFault
 from pipelines.registries.quirks import Quirks
 
@@ -243,3 +244,19 @@ async def test_a_token_that_ends_in_the_middle_costs_one_part(fake: FakeRegistry
     assert fake.minted == 2
     assert fake.began == 1
     assert sent_bytes(fake) == len(CONTENT) + PART
+
+
+async def test_a_login_does_not_go_to_another_host(fake: FakeRegistry, source: BlobSource) -> None:
+    """An upload may lead elsewhere (a store's own address); the bytes go there, the password does not."""
+    fake.basic = Login("u", "p").basic
+    async with FakeRegistry().running() as store:
+        store.uploads["77"] = bytearray()
+        place = f"http://{store.host}/v2/x/blobs/uploads/77?_state=abc"
+        fake.fault("POST", "/uploads/", lambda request: Response(202, {"Location": place}), times=9)
+        remote = replace(registry(fake), login=target(fake.host, Login("u", "p")).login)
+        async with remote.open() as opened:
+            await opened.tag_digest("1")
+            await opened.put_blob(source)
+        assert stored(store, source)
+        assert not any("authorization" in request.headers for request in store.log)
+        assert any("authorization" in request.headers for request in fake.log)
