@@ -225,6 +225,8 @@ class SlowRegistry:
     chance: random.Random
     tag_names: dict[str, Manifest]
     slowest_s: float
+    judging_s: float = 0
+    """How much longer it takes to find out what the tag names than to look at its digest."""
 
     async def _travel(self) -> None:
         await wait(self.chance.uniform(0, self.slowest_s))
@@ -243,6 +245,7 @@ class SlowRegistry:
 
     async def read_blob(self, digest: str, limit: int) -> bytes:
         await self._travel()
+        await wait(self.judging_s)
         return self.layout.read_blob(digest, limit)
 
     async def tags(self) -> tuple[str, ...]:
@@ -255,15 +258,20 @@ class SlowRegistry:
         await self._travel()
 
 
+@pytest.mark.parametrize("judging_s", [0, 3 * SETTLE_S])
 @pytest.mark.parametrize("racers", [(B, C), (C, B), (B, C, C), (A, B, C)])
-async def test_a_race_of_merges_ends_on_the_newest(case: Case, racers: tuple[str, ...]) -> None:
+async def test_a_race_of_merges_ends_on_the_newest(
+    case: Case, racers: tuple[str, ...], judging_s: float
+) -> None:
     first, _ = case.release(A)
     releases = [case.release(commit) for commit in racers]
     newest = {release.digest for release, named in releases if named.labels[REVISION] == C}
     overtaken = 0
     for seed in range(120):
         chance = random.Random(seed)
-        registry = SlowRegistry(first.layout, chance, {"latest": first.manifest}, SETTLE_S / 4)
+        registry = SlowRegistry(
+            first.layout, chance, {"latest": first.manifest}, SETTLE_S / 4, chance.uniform(0, judging_s)
+        )
         told = run_all(
             [
                 (

@@ -20,6 +20,7 @@ from pipelines.config import Model
 from pipelines.errors import PipelineError, PushFailed, TraceFailed, UsageError
 from pipelines.promote import promote
 from pipelines.promotion import NotProved, Promotion
+from pipelines.promotion_content import Fetched
 from pipelines.registries.descriptors import (
     OCI_INDEX,
     OCI_MANIFEST,
@@ -199,6 +200,19 @@ async def test_a_full_disk_is_told_as_such(world: World, monkeypatch: pytest.Mon
     assert world.one.tags == {}
 
 
+async def test_a_blob_s_file_goes_when_the_last_registry_has_it(world: World, tmp_path: Path) -> None:
+    image = await world.release()
+    blob = image.image.layers[0]
+    origin = target(world.source.host)
+    async with origin.open() as registry:
+        fetched = Fetched(origin, registry, tmp_path, readers=2)
+        path = (await fetched.source(blob)).path
+        fetched.sent(blob)
+        assert path.exists()
+        fetched.sent(blob)
+        assert not path.exists()
+
+
 @pytest.mark.parametrize(
     ("verdicts", "sbom", "says"),
     [
@@ -229,7 +243,7 @@ async def test_an_environment_may_ask_for_less(world: World) -> None:
 async def test_a_failed_registry_keeps_all_from_naming_it(world: World) -> None:
     await world.release()
     world.configure(world.one, world.two)
-    world.two.fault("PUT", r"/manifests/sha256:", error(500, "UNKNOWN"), times=99)
+    world.two.fault("PUT", r"/manifests/sha256:", error(403, "DENIED"), times=99)
     with pytest.raises(PushFailed) as caught:
         await world.promote()
     assert caught.value.exit_code == 6
