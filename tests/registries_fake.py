@@ -80,6 +80,8 @@ class Ways:
     """The address holds the offset, and a request with another one gets 404 (docker-registry 2.8 and 3)."""
     lists_referrers: bool = False
     """The referrers API, and ``OCI-Subject``."""
+    tells_subject: bool = True
+    """With the API: some forget that header (go-containerregistry's)."""
     mounts: bool = True
 
 
@@ -349,6 +351,7 @@ class FakeRegistry:
             if not reference.startswith("sha256:"):
                 self.tags[reference] = digest
             subject = json.loads(request.body).get("subject") if self.ways.lists_referrers else None
+            subject = subject if self.ways.tells_subject else None
             told = {"OCI-Subject": subject["digest"]} if subject else {}
             return Response(201, {"Docker-Content-Digest": digest} | told)
         if request.method == "DELETE":

@@ -51,6 +51,9 @@ class Referrers:
         headers = await self._manifests.put(referrer.digest, referrer)
         if headers.get("OCI-Subject") == subject.digest:
             return
+        listed = await self._from_api(subject.digest)  # some have the API and forget the header
+        if listed is not None and referrer.digest in {entry.digest for entry in listed}:
+            return
         async with self._listing:  # our own referrers come several at once
             await self._list_under_tag(subject.digest, referrer.as_referrer())
 

@@ -51,10 +51,15 @@ async def attach(remote: Registry, *referrers: Manifest) -> tuple[Descriptor, ..
         return await opened.referrers(SUBJECT.digest)
 
 
-@pytest.mark.parametrize("api", [True, False])
-async def test_referrers_are_listed_with_their_kind(api: bool) -> None:
+@pytest.mark.parametrize(
+    "ways",
+    [Ways(lists_referrers=True), Ways(lists_referrers=True, tells_subject=False), Ways()],
+    ids=["api", "api that forgets the header", "tag"],
+)
+async def test_referrers_are_listed_with_their_kind(ways: Ways) -> None:
+    api = ways.lists_referrers
     ours = [referrer(SBOM), referrer("application/vnd.in-toto+json", note="gate"), referrer("x", note="y")]
-    async with FakeRegistry(ways=Ways(lists_referrers=api)).running() as fake:
+    async with FakeRegistry(ways=ways).running() as fake:
         found = await attach(target(fake.host), *ours)
         assert {entry.digest: entry.artifact_type for entry in found} == {
             one.digest: json.loads(one.body)["artifactType"] for one in ours
