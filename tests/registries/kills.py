@@ -76,20 +76,19 @@ class Campaign:
         on.watch.digest = release.digest
 
     async def length_s(self) -> float:
-        """How long an undisturbed push takes."""
+        """How long an undisturbed push takes, without the start of its process."""
         path = self._next()
-        began = time.monotonic()
-        code, told = await self._push(path)
+        code, told, seconds = await self._push(path)
         if code:
             raise RuntimeError(f"an undisturbed push ended with {code}: {told}")
         self._clean(path)
-        return time.monotonic() - began
+        return seconds
 
     async def run(self, moment_s: float) -> Kill:
         """Push, kill, look, push again, look again."""
         path = self._next()
         self._slow(True)
-        code, _ = await self._push(path, moment_s)
+        code, _, _ = await self._push(path, moment_s)
         await self._bench.quiet()
         sent_first, phase = self._received, self._phase
         wrong = [f"after the kill: {one}" for one in self._bench.unfinished(path)]
@@ -131,8 +130,8 @@ class Campaign:
             return "manifests"
         return "blobs" if any(one.method in ("POST", "PATCH", "PUT") for one in seen) else "looking"
 
-    async def _push(self, path: str, kill_after_s: float | None = None) -> tuple[int, str]:
-        """Push in a process of its own; its exit code (-9: killed) and what it said."""
+    async def _push(self, path: str, kill_after_s: float | None = None) -> tuple[int, str, float]:
+        """Push in a process of its own; its exit code (-9: killed), what it said, and the seconds it took."""
         command = [sys.executable, "-m", "tests.registries.kills", "--child", json.dumps(self._task(path))]
         async with await anyio.open_process(command, stderr=None) as child:
             try:
@@ -158,7 +157,7 @@ class Campaign:
             shutil.rmtree(registry.repository(path), ignore_errors=True)
 
 
-async def _watched(child: anyio.abc.Process, kill_after_s: float | None) -> tuple[int, str]:
+async def _watched(child: anyio.abc.Process, kill_after_s: float | None) -> tuple[int, str, float]:
     assert child.stdout is not None
     said = b""
     while READY.encode() not in said:  # from here on it pushes; Python's start is not what is to be killed
@@ -166,6 +165,7 @@ async def _watched(child: anyio.abc.Process, kill_after_s: float | None) -> tupl
             said += await child.stdout.receive()
         except anyio.EndOfStream:
             break
+    began = time.monotonic()
     if kill_after_s is not None:
         with anyio.move_on_after(kill_after_s):
             await child.wait()
@@ -174,7 +174,8 @@ async def _watched(child: anyio.abc.Process, kill_after_s: float | None) -> tupl
     with suppress(anyio.EndOfStream):
         while True:
             said += await child.stdout.receive()
-    return await child.wait(), said.decode().replace(READY, "").strip()
+    code = await child.wait()
+    return code, said.decode().replace(READY, "").strip(), time.monotonic() - began
 
 
 async def child(task: dict[str, object]) -> int:
@@ -216,7 +217,8 @@ async def campaign(directory: Path, plan: Plan) -> tuple[int, list[Kill]]:
         moments = random.Random(plan.seed)
         found = []
         for number in range(1, plan.count + 1):
-            kill = await run.run(moments.uniform(0, slow_s))
+            # One in each part of the push, at a random place of it: a few are spread over all of it, too.
+            kill = await run.run((number - 1 + moments.random()) / plan.count * slow_s)
             found.append(kill)
             print(_progress(number, kill), file=sys.stderr)
         return release.size * len(on.registries), found

@@ -143,10 +143,12 @@ async def sweep(directory: Path, *, every: int = 1, rows: Collection[str] = ()) 
         todo = [case for case in cases(seen, every=every) if not rows or case.row in rows]
         print(f"{len(seen)} requests a push, {len(todo)} disturbed pushes", file=sys.stderr)
         found = {}
-        for case in todo:
+        for number, case in enumerate(todo, start=1):
             found[case] = await run.run(case)
             for text in found[case].wrong:
                 print(f"WRONG {case.fault} {case.only}: {text}", file=sys.stderr)
+            if number % 100 == 0:
+                print(f"{number} of {len(todo)}", file=sys.stderr)
         return found
 
 
