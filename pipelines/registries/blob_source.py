@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -16,42 +18,56 @@ from pipelines.registries.descriptors import Descriptor, short
 from pipelines.registries.errors import BrokenContent
 
 CHUNK: Final = 1024 * 1024
+_AHEAD: Final = 4
+"""How many pieces may wait for the hash."""
 Fingerprint = tuple[int, int, int]
 
 
 class _Proof:
     """The hash of a file, made from the pieces that uploads read anyway. Its methods run in threads.
 
-    One upload leads: each piece that begins where the hash stands is added. Others find their pieces done.
+    One upload leads: each piece that begins where the hash stands is handed to a thread of its own, so that
+    sending doesn't wait for hashing. Others find their pieces done.
     """
 
     def __init__(self) -> None:
-        self._hashing = threading.Lock()
+        self._turn = threading.Lock()
         self._digest = hashlib.sha256()
         self._at = 0
+        self._hasher: ThreadPoolExecutor | None = None
+        self._pending: deque[Future[None]] = deque()
         self._file: Fingerprint | None = None
 
     def add(self, piece: bytes, offset: int) -> None:
-        """Take a piece where it is the next one and nobody else is at it."""
-        if self._hashing.acquire(blocking=False):
-            try:
-                if self._at == offset:
-                    self._digest.update(piece)
-                    self._at += len(piece)
-            finally:
-                self._hashing.release()
+        """Take a piece where it is the next one; wait where the hash is far behind, for memory is short."""
+        if self._at != offset or not self._turn.acquire(blocking=False):
+            return
+        try:
+            if self._at != offset:
+                return
+            self._hasher = self._hasher or ThreadPoolExecutor(1)
+            self._pending.append(self._hasher.submit(self._digest.update, piece))
+            self._at += len(piece)
+            if len(self._pending) > _AHEAD:
+                self._pending.popleft().result()
+        finally:
+            self._turn.release()
 
     def is_same(self, file: IO[bytes]) -> bool:
         """Whether ``file`` is as it was when the first upload opened it."""
         status = os.fstat(file.fileno())
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-        with self._hashing:
+        with self._turn:
             self._file = self._file or seen
             return self._file == seen
 
     def holds(self, blob: Descriptor, path: Path) -> bool:
         """Whether the file is ``blob``; what no upload has read yet is read now."""
-        with self._hashing, path.open("rb") as file:
+        with self._turn, path.open("rb") as file:
+            if self._hasher is not None:
+                self._hasher.shutdown()  # waits for what was handed over
+                self._hasher = None
+                self._pending.clear()
             file.seek(self._at)
             while piece := file.read(CHUNK):
                 self._digest.update(piece)
