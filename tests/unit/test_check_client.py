@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from pipelines.in_engine import check_client
-from pipelines.in_engine.check_client import Client
 from pipelines.in_engine.check_http import NoAnswerError, Target
+from pipelines.in_engine.check_rung import MOST_SILENT, Context
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,7 +137,7 @@ def case(value: object, expected: object, path: str = "/predict") -> dict[str, A
 
 
 def climb(files: Path, port: int, **more: object) -> dict[str, Any]:
-    return Client(plan(files, port, **more), files).climb()
+    return check_client.climb(Context.of(plan(files, port, **more)))
 
 
 def test_the_whole_ladder(model: Model, tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_an_endless_answer_is_cut_off(model: Model) -> None:
 def test_a_model_that_stopped_answering_is_not_asked_for_ever(model: Model, tmp_path: Path) -> None:
     cases = [case(n, n, "/silent") for n in range(10)]
     report = climb(tmp_path, model.server_port, golden=golden(tmp_path, *cases), request_timeout_s=0.1)
-    assert report["rungs"][-1]["not_asked"] == 10 - check_client.MOST_SILENT
-    assert model.asked == check_client.MOST_SILENT
+    assert report["rungs"][-1]["not_asked"] == 10 - MOST_SILENT
+    assert model.asked == MOST_SILENT
 
 
 def test_bodies_from_files_and_as_text(model: Model, tmp_path: Path) -> None:
