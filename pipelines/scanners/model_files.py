@@ -25,6 +25,7 @@ class ModelFiles:
     """Follows pickles in the tools container, and judges the names here, outside of the cache."""
 
     name: ScannerName = field(default="model_files", init=False)
+    network: str = field(default="", init=False)
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """Callables outside of the allow-list are ``critical``; what can't be followed is ``high``."""

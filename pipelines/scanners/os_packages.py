@@ -24,6 +24,7 @@ class OsPackages:
 
     today: Callable[[], date] = _today
     name: ScannerName = field(default="os_packages", init=False)
+    network: str = field(default="the security archive of the distribution", init=False)
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """The updates that the image's own suite has for it, each ``high``."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from pipelines.config_scan import SEVERITIES, ScanPolicy, Severity
+from pipelines.config_scan import SEVERITIES, ScannerName, ScanPolicy, Severity
 from pipelines.values import JSON
 
 if TYPE_CHECKING:
+    from pipelines.release_image import BuiltImage
     from pipelines.scanners.contents import Contents
 
-ScannerName = Literal["os_packages", "python_packages", "secrets", "model_files"]
-"""As ``could_not_look`` and ``block_at`` of the policy spell it."""
+__all__ = [
+    "CouldNotLookError",
+    "Finding",
+    "ImageView",
+    "Scanner",
+    "ScannerName",
+    "ScannerResult",
+    "Tool",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +39,31 @@ class Finding:
     installed: str = ""
     fixed_in: str = ""
     where: str = ""
-    """Where in the image: ``path`` or ``path:line``."""
+    """Where in the image, for people: ``path`` or ``path:line``, ``ENV NAME``, ``history``."""
+    line: int | None = None
+    """The line of the path or of ``file``, from 1."""
+    layer: str = ""
+    """The digest of the layer that brought it; "" where it isn't known."""
+    file: str = ""
+    """The file of the repository in which it is made, relative to modelport.yaml: a Dockerfile."""
+    since: str = ""
+    """The version or commit since which it is there; "" where it isn't known."""
     url: str = ""
     aliases: tuple[str, ...] = ()
     hint: str = ""
     """What to do about it."""
+    others: tuple[ScannerName, ...] = ()
+    """Further scanners that say the same; the policy merges them."""
+
+    @property
+    def scanners(self) -> tuple[ScannerName, ...]:
+        """Everyone who says so."""
+        return (self.scanner, *self.others)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The id and its other names: what a waiver may say, and what another scanner may call it."""
+        return frozenset((self.id, *self.aliases))
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -51,6 +80,7 @@ class Finding:
         """For the record."""
         return {
             "scanner": self.scanner,
+            "scanners": list(self.scanners),
             "id": self.id,
             "severity": self.severity,
             "subject": self.subject,
@@ -58,6 +88,11 @@ class Finding:
             "installed": self.installed,
             "fixed_in": self.fixed_in,
             "where": self.where,
+            "line": self.line,
+            "layer": self.layer,
+            "file": self.file,
+            "since": self.since,
+            "hint": self.hint,
             "url": self.url,
             "aliases": list(self.aliases),
         }
@@ -74,7 +109,17 @@ class ScannerResult:
     findings: tuple[Finding, ...] = ()
     looked_at: int = 0
     data: str = ""
-    """What it judged by, with its date: an archive's suite, an advisory database."""
+    """What it judged by, for people: an archive's suite, an advisory database."""
+    version: str = ""
+    """The scanner's own: of a tool its version, of our programs what they are made of."""
+    data_date: str = ""
+    """The day of the data (ISO 8601); "" where it has none: rules that are part of the scanner."""
+    data_digest: str = ""
+    """The data's digest, where it is a file; the same data gives the same findings."""
+    stale: str = ""
+    """Why the data is too old, or "". A scanner may say so of its own; the policy says it by age."""
+    network: str = ""
+    """What it was given the network for; "" for a scanner that has none."""
     note: str = ""
     """A few words for the summary, beside the number of findings."""
 
@@ -86,6 +131,11 @@ class ScannerResult:
             "reason": self.reason,
             "looked_at": self.looked_at,
             "data": self.data,
+            "version": self.version,
+            "data_date": self.data_date or None,
+            "data_digest": self.data_digest or None,
+            "stale": self.stale or None,
+            "network": self.network or None,
             "note": self.note,
             "findings": [finding.to_json() for finding in self.findings],
         }
@@ -95,8 +145,25 @@ class CouldNotLookError(Exception):
     """A scanner has no answer; the text says why. The result is "not audited", never "no findings"."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program of others, run in its own container with the image's files at ``/image``, read-only."""
+
+    image: str
+    """Its container, pinned by digest."""
+    command: tuple[str, ...]
+    """A list of arguments; no shell."""
+    directories: Mapping[str, Path] = field(default_factory=dict)
+    """Directories of this machine that it reads, by their path in the container: its database."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Nothing secret: a tool gets no secrets."""
+
+
 class ImageView(Protocol):
-    """The image as scanners see it: its files, through programs in the tools container; its environment."""
+    """The image as scanners see it: its files, through programs in containers; its configuration; its layers.
+
+    A scanner gets no secret, and nothing of the image is ever run.
+    """
 
     async def run(
         self, program: str, *arguments: str, env: Mapping[str, str] | None = None
@@ -106,6 +173,14 @@ class ImageView(Protocol):
         Raises:
             CouldNotLookError: it ended without an answer.
         """
+        ...
+
+    async def run_tool(self, tool: Tool) -> str:
+        """What ``tool`` writes to stdout. Raises CouldNotLookError: it ended with another code than 0."""
+        ...
+
+    async def exported(self) -> BuiltImage:
+        """The image as it lies in the layout, for its layers and its history. Raises CouldNotLookError."""
         ...
 
     async def contents(self) -> Contents:
@@ -123,6 +198,11 @@ class Scanner(Protocol):
     @property
     def name(self) -> ScannerName:
         """As the policy spells it."""
+        ...
+
+    @property
+    def network(self) -> str:
+        """What it needs the network for, in a few words for the record; "" if it needs none."""
         ...
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:

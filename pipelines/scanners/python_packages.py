@@ -30,6 +30,9 @@ class PythonPackages:
     open_source: Callable[[str], AdvisorySource] | None = None
     """The source that the policy names; None for the service or the zip."""
     name: ScannerName = field(default="python_packages", init=False)
+    network: str = field(
+        default="advisories on the installed packages, from scan.python_packages.source", init=False
+    )
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """What is known of the installed versions. Not audited when any of it could not be asked."""

@@ -33,6 +33,7 @@ class Secrets:
     """Searches files in the tools container (``in_engine/find_secrets.py``), the environment here."""
 
     name: ScannerName = field(default="secrets", init=False)
+    network: str = field(default="", init=False)
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """What looks like a usable secret; values are masked where they are found."""

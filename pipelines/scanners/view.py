@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import dagger
 from dagger import dag
 
 from pipelines.config import Model, PythonBuild
+from pipelines.errors import PipelineError
 from pipelines.scanners.contents import Contents
-from pipelines.scanners.port import CouldNotLookError
+from pipelines.scanners.port import CouldNotLookError, Tool
 from pipelines.stages.engine_errors import first_line, tail
 from pipelines.values import JSON
+
+if TYPE_CHECKING:
+    from pipelines.release_image import BuiltImage
 
 PROGRAMS = Path(__file__).parent.parent / "in_engine"
 OTHERS = ["__init__.py", "check_*", "**/__pycache__"]
@@ -28,9 +33,15 @@ PROGRAM_LIMIT_S = 900.0
 class EngineView:
     """``ImageView`` over dagger-io. A program is one exec: the cache answers for an unchanged image."""
 
-    def __init__(self, image: dagger.Container, model: Model) -> None:
+    def __init__(
+        self,
+        image: dagger.Container,
+        model: Model,
+        exported: Callable[[], Awaitable[BuiltImage]] | None = None,
+    ) -> None:
         self._image = image
         self._model = model
+        self._exported = exported
         self._mounted: dagger.Container | None = None
         self._mounting = anyio.Lock()
 
@@ -71,6 +82,39 @@ class EngineView:
             raise CouldNotLookError(f"{program} took more than {PROGRAM_LIMIT_S:.0f} seconds") from err
         except dagger.QueryError as err:
             raise CouldNotLookError(f"{program}: {first_line(err)}") from err
+
+    async def run_tool(self, tool: Tool) -> str:
+        """Run a program of others over the image. Raises CouldNotLookError when it ends without an answer."""
+        name = Path(tool.command[0]).name
+        try:
+            with anyio.fail_after(PROGRAM_LIMIT_S):
+                container = (
+                    dag.container()
+                    .from_(tool.image)
+                    .with_mounted_directory("/image", self._image.rootfs(), read_only=True)
+                )
+                for path, directory in tool.directories.items():
+                    data = dag.host().directory(str(directory))
+                    container = container.with_mounted_directory(path, data, read_only=True)
+                for variable, value in tool.env.items():
+                    container = container.with_env_variable(variable, value)
+                return await container.with_exec(list(tool.command)).stdout()
+        except dagger.ExecError as err:
+            said = tail(err.stderr, 1) or f"exit code {err.exit_code}"
+            raise CouldNotLookError(f"{name} failed: {said}") from err
+        except TimeoutError as err:
+            raise CouldNotLookError(f"{name} took more than {PROGRAM_LIMIT_S:.0f} seconds") from err
+        except dagger.QueryError as err:
+            raise CouldNotLookError(f"{name}: {first_line(err)}") from err
+
+    async def exported(self) -> BuiltImage:
+        """The image in the layout. Raises CouldNotLookError when it could not be exported."""
+        if self._exported is None:
+            raise CouldNotLookError("the image is not in the layout")
+        try:
+            return await self._exported()
+        except PipelineError as err:
+            raise CouldNotLookError(f"the image's export failed: {err}") from err
 
     async def contents(self) -> Contents:
         """What is in the image: the same exec for whoever asks, so an engine runs it once."""
