@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from pipelines.config_values import NamedFile, NamedPath, Section, problem
-
-Metric = Literal["accuracy", "f1_macro", "mae", "rmse", "spearman"]
-SMALLER_IS_BETTER: frozenset[str] = frozenset({"mae", "rmse"})
-
-
-def _below(path: str) -> str:
-    """Only what is below the model's directory can be handed to the engine for a check."""
-    if ".." in path.split("/") or path.startswith("/"):
-        raise problem("path", f'"{path}" is not below the model\'s directory', "move the file there")
-    return path.removeprefix("./").rstrip("/")
-
-
-def _url_path(path: str) -> str:
-    if not path.startswith("/") or any(c.isspace() for c in path):
-        raise problem(
-            "url", f'"{path}" is not the path of a URL', 'write it with a leading "/", like /predict'
-        )
-    return path
+from pipelines.config_check_values import CheckFile, UrlPath, below
+from pipelines.config_quality import Quality
+from pipelines.config_values import NamedPath, Section
 
 
 def _number_is_absolute(value: object) -> object:
@@ -33,10 +16,6 @@ def _number_is_absolute(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"absolute": value}
     return value
-
-
-CheckFile = Annotated[NamedFile, AfterValidator(_below)]
-UrlPath = Annotated[str, AfterValidator(_url_path)]
 
 
 class Tolerance(Section):
@@ -60,46 +39,10 @@ class UnitTests(Section):
         default=("python", "-m", "unittest", "discover", "-s", "tests"), min_length=1
     )
     """Run in the image's working directory, with the image's user and environment."""
-    files: tuple[Annotated[NamedPath, AfterValidator(_below)], ...] = Field(default=("tests",), min_length=1)
+    files: tuple[Annotated[NamedPath, AfterValidator(below)], ...] = Field(default=("tests",), min_length=1)
     """Mounted at the same place below the image's working directory, read-only; never part of the image."""
     timeout_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     """How long they may take, in seconds."""
-
-
-class Quality(Section):
-    """A metric over a data file, computed from the model's real answers, and the limit that it must keep."""
-
-    data: CheckFile
-    """A JSONL file; each line is {"request": {...}, "expected": value}."""
-    metric: Metric
-    """What is computed from the answers and the expected values."""
-    answer: str = Field(min_length=1)
-    """Where the prediction is in the answer's JSON, like "language" or "results.0.score"."""
-    path: UrlPath | None = None
-    """The URL path of requests that do not name theirs; without it the path of the section check."""
-    at_least: float | None = Field(default=None, allow_inf_nan=False)
-    """The least value of accuracy, f1_macro and spearman."""
-    at_most: float | None = Field(default=None, allow_inf_nan=False)
-    """The largest value of mae and rmse."""
-    concurrency: int = Field(default=4, ge=1, le=64)
-    """How many requests run at once."""
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> Quality:
-        needed, other = (
-            ("at_most", "at_least") if self.metric in SMALLER_IS_BETTER else ("at_least", "at_most")
-        )
-        if getattr(self, other) is not None:
-            raise problem("limit", f'{self.metric} takes "{needed}", not "{other}"')
-        if getattr(self, needed) is None:
-            raise problem("limit", f'{self.metric} needs "{needed}": the limit that the model must keep')
-        return self
-
-    @property
-    def limit(self) -> float:
-        """The number on the other side of ≥ or ≤."""
-        limit = self.at_most if self.metric in SMALLER_IS_BETTER else self.at_least
-        return math.nan if limit is None else limit
 
 
 class Check(Section):
@@ -124,4 +67,6 @@ class Check(Section):
     ignore: tuple[str, ...] = ()
     """Paths of the answer that no golden case compares, like "took_ms"."""
     quality: Quality | None = None
-    """A metric over a data file, with its limit."""
+    """A metric over a data file, with its limits."""
+    published: str = Field(default="latest", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
+    """The tag of the published version that this one is compared with, in the first registry that answers."""

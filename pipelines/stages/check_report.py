@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.config import Model
-from pipelines.config_check import SMALLER_IS_BETTER
 from pipelines.errors import CheckFailed, Place
+from pipelines.quality_table import SMALLER_IS_BETTER
 from pipelines.values import JSON
 
 SHOWN_FAILURES = 10
