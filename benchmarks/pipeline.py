@@ -48,7 +48,7 @@ def run(clone: Path, model: str, what: str) -> Measured:
         sys.exit(done.stderr)
     newest = max((clone / ".modelport/runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
     record = json.loads(newest.read_text())
-    counts = [stage["operations"] for stage in record["stages"]]
+    counts = [stage["operations"] for stage in record["stages"] if stage["name"] != "preflight"]
     executed = None if None in counts else sum(count["executed"] for count in counts)
     (delivery, *_) = record["receipt"]["deliveries"]
     return Measured(what, seconds, executed, delivery["uploaded_bytes"], delivery["total_bytes"])

@@ -6,12 +6,16 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from team import Team, Typed, left_running, wait_for
+from team import PROGRAM, Team, Typed, left_running, wait_for
+
+ROOT = PROGRAM.parents[1]
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.timeout(600)]
 
@@ -224,9 +228,28 @@ def test_ctrl_c_in_scan(team: Team) -> None:
     stopped_in(team, team.interrupted(lambda: started("pipelines.in_engine.find_secrets")), "scan")
 
 
-def test_ctrl_c_in_push(team: Team) -> None:
+def test_ctrl_c_in_preflight(team: Team) -> None:
     with silent_server() as (address, was_called):
-        stopped_in(team, team.interrupted(was_called, "--registry", f"{address}/models"), "push")
+        stopped_in(team, team.interrupted(was_called, "--registry", f"{address}/models"), "preflight")
+
+
+def test_ctrl_c_in_push(team: Team) -> None:
+    journal = team.root / ".modelport/push/mood/releases.json"
+    with stalling_registry() as address:
+        stopped_in(team, team.interrupted(journal.exists, "--registry", f"{address}/models"), "push")
+
+
+@contextmanager
+def stalling_registry() -> Iterator[str]:
+    """A registry that takes no upload to its end."""
+    command = [sys.executable, "-m", "tests.registries", "--fault", "stall@PUT"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield re.findall(r"127\.0\.0\.1:\d+", process.stdout.readline())[0]
+        finally:
+            process.terminate()
+            process.stdout.read()
 
 
 @contextmanager
@@ -243,6 +266,8 @@ def silent_server() -> Iterator[tuple[str, Callable[[], bool]]]:
                 return bool(taken)
             return True
 
-        yield f"127.0.0.1:{server.getsockname()[1]}", was_called
-        for connection in taken:
-            connection.close()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}", was_called
+        finally:
+            for connection in taken:
+                connection.close()

@@ -64,7 +64,9 @@ def test_a_rerun_with_no_change_executes_nothing_and_uploads_nothing(any_team: T
     done = any_team.run("--registry", where)
     assert done.code == 0, done.err
     if any_team.engine == "embedded":  # Dagger's engine does not tell
-        assert {stage["operations"]["executed"] for stage in any_team.stages().values()} == {0}
+        told = [stage["operations"] for stage in any_team.stages().values()]
+        assert {one["executed"] for one in told if one is not None} == {0}  # preflight is before the engine
+        assert len(told) - told.count(None) >= 6
     second = any_team.record()["receipt"]
     assert second["digest"] == first["digest"]
     assert second["deliveries"][0]["uploaded_bytes"] == 0
@@ -81,7 +83,7 @@ def test_one_changed_line_of_code_leaves_the_dependencies_alone(team: Team) -> N
     second = team.stages()["export"]["result"]["layers"]
     changed = [new["digest"] for new, old in zip(second, first, strict=True) if new != old]
     assert changed == [second[-1]["digest"]]
-    assert team.record()["receipt"]["deliveries"][0]["uploaded_bytes"] < 20_000
+    assert team.record()["receipt"]["deliveries"][0]["uploaded_bytes"] < 100_000  # most is the SBOM
 
 
 def test_a_commit_that_changes_no_input_is_checked_already(team: Team) -> None:
