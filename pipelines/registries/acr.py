@@ -187,7 +187,11 @@ class AcrRegistry:
 
     def open(self, sessions: UploadSessions | None = None) -> AbstractAsyncContextManager[OpenRepository]:
         """See ``Registry``; each connection holds for itself whether its login is still believed."""
-        return replace(self.images, login=self.logins.source()).open(sessions)
+        return replace(self.images, login=self.login_source()).open(sessions)
+
+    def login_source(self) -> LoginSource:
+        """See ``OciRegistry``."""
+        return self.logins.source()
 
     async def repository_exists(self) -> bool | None:
         """True where it has tags; else None: the first push makes it, where the login may push."""

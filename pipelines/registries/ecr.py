@@ -156,8 +156,11 @@ class EcrRegistry:
 
     def open(self, sessions: UploadSessions | None = None) -> AbstractAsyncContextManager[OpenRegistry]:
         """A connection with a token of its own asking."""
-        plain = self.plain if self.api is None else replace(self.plain, login=self.tokens.source())
-        return plain.open(sessions)
+        return replace(self.plain, login=self.login_source()).open(sessions)
+
+    def login_source(self) -> LoginSource:
+        """See ``OciRegistry``."""
+        return self.plain.login if self.api is None else self.tokens.source()
 
     async def repository_exists(self) -> bool | None:
         """Asked of AWS; None where there are no AWS credentials to ask with.

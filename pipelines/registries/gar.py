@@ -23,6 +23,7 @@ from pipelines.registries.reference import Repository
 if TYPE_CHECKING:
     from pipelines.config_clouds import RepositorySettings
     from pipelines.config_registries import RegistryTarget
+    from pipelines.registries.credentials import LoginSource
 
 
 def registry(
@@ -66,7 +67,11 @@ class GarRegistry:
 
     def open(self, sessions: UploadSessions | None = None) -> AbstractAsyncContextManager[OpenRegistry]:
         """A connection; it begins with the token that is kept, if that is valid for a while."""
-        return replace(self.plain, login=self.login.for_connection()).open(sessions)
+        return replace(self.plain, login=self.login_source()).open(sessions)
+
+    def login_source(self) -> LoginSource:
+        """See ``OciRegistry``."""
+        return self.login.for_connection()
 
     async def repository_exists(self) -> bool | None:
         """Whether the repository is there; None where this login may not ask, and for gcr.io names."""

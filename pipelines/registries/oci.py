@@ -49,6 +49,10 @@ class OciRegistry:
         """``host/path:tag`` or ``host/path@digest``."""
         return f"{self.repository}{'@' if is_digest(wanted) else ':'}{wanted}"
 
+    def login_source(self) -> LoginSource:
+        """The login of one connection, for whoever opens one of its own, such as an engine that pulls."""
+        return self.login
+
     @asynccontextmanager
     async def open(self, sessions: UploadSessions | None = None) -> AsyncIterator[OpenRepository]:
         """A client for one push or trace; its connections end with the block."""
