@@ -1,4 +1,4 @@
-"""The published version as a container of the engine that runs us: pulled by the engine, else brought to it."""
+"""The published version as a container of the engine that runs us: pulled by it, or brought to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipelines.registries.layout import TEMPORARY
 
 DIRECTORY: Final = ".published"
 """Where an archive is kept for the engine, below the layout's directory. One: the latest."""
-_TOKEN_USER: Final = "00000000-0000-0000-0000-000000000000"  # who a refresh token logs in as
+_REFRESH: Final = "00000000-0000-0000-0000-000000000000"  # the user name of a refresh token
 
 
 @runtime_checkable
@@ -62,7 +62,7 @@ async def _pulled(published: Published) -> dagger.Container:
         secret = dag.set_secret(
             f"published-{host}-{published.digest}", login.password or login.identity_token
         )
-        asking = asking.with_registry_auth(host, login.username or _TOKEN_USER, secret)
+        asking = asking.with_registry_auth(host, login.username or _REFRESH, secret)
     return await asking.from_(published.reference).sync()
 
 
