@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from pipelines.config_check_values import CheckFile, UrlPath, below
+from pipelines.config_abuse import AbuseOrNot
+from pipelines.config_batch import Batch
+from pipelines.config_budgets import Budgets
+from pipelines.config_check_paths import CheckFile, UrlPath, below
 from pipelines.config_quality import Quality
-from pipelines.config_values import NamedPath, Section
+from pipelines.config_schema_check import SchemaCheck
+from pipelines.config_tolerance import Tolerance, Tolerances
+from pipelines.config_values import NamedPath, Section, problem
 
+__all__ = ["Check", "GpuCheck", "Tolerance", "UnitTests"]
 
-def _number_is_absolute(value: object) -> object:
-    """``score: 0.01`` is short for ``score: {absolute: 0.01}``."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return {"absolute": value}
-    return value
-
-
-class Tolerance(Section):
-    """How far a number may be from the expected one: within the larger of the two."""
-
-    absolute: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """The difference that is accepted."""
-    relative: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """The difference that is accepted, as a part of the expected number: 0.01 is one percent."""
-
-
-Tolerances = dict[
-    str, Annotated[Tolerance, BeforeValidator(_number_is_absolute, json_schema_input_type=Tolerance | float)]
-]
+CheckFiles = tuple[Annotated[NamedPath, AfterValidator(below)], ...]
 
 
 class UnitTests(Section):
@@ -39,10 +27,27 @@ class UnitTests(Section):
         default=("python", "-m", "unittest", "discover", "-s", "tests"), min_length=1
     )
     """Run in the image's working directory, with the image's user and environment."""
-    files: tuple[Annotated[NamedPath, AfterValidator(below)], ...] = Field(default=("tests",), min_length=1)
+    files: CheckFiles = Field(default=("tests",), min_length=1)
     """Mounted at the same place below the image's working directory, read-only; never part of the image."""
+    requirements: CheckFile | None = None
+    """What the tests need beside the model, for pip: installed beside the image, never part of it."""
+    python: str = Field(default="python3", min_length=1)
+    """The image's Python, for which the requirements are installed."""
     timeout_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     """How long they may take, in seconds."""
+
+
+class GpuCheck(Section):
+    """A command that needs a GPU: run in the image where the engine has one, else skipped aloud."""
+
+    command: tuple[str, ...] = Field(min_length=1)
+    """Run in the image's working directory, with all GPUs; it has to end with 0."""
+    files: CheckFiles = ()
+    """Mounted at the same place below the image's working directory, read-only; never part of the image."""
+    required: bool = False
+    """Whether the check fails where there is no GPU."""
+    timeout_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+    """How long it may take, in seconds."""
 
 
 class Check(Section):
@@ -60,13 +65,35 @@ class Check(Section):
     """How long one answer may take, in seconds."""
     unit: UnitTests | None = None
     """Unit tests of the model's own code, run in the image beside the other checks."""
+    schema_: SchemaCheck | None = Field(default=None, alias="schema")
+    """The form of what the model takes and gives, and what changed in it since the published version."""
     golden: CheckFile | None = None
-    """A JSONL file of requests and the answers that must come, see docs/check.md."""
+    """A JSONL or YAML file of requests and the answers that must come, see docs/check.md."""
     tolerance: Tolerances = Field(default_factory=dict)
     """How far the numbers at a path (and below it) of an answer may be off. A case's own come on top."""
     ignore: tuple[str, ...] = ()
     """Paths of the answer that no golden case compares, like "took_ms"."""
     quality: Quality | None = None
     """A metric over a data file, with its limits."""
+    budgets: Budgets | None = None
+    """What the model may cost in time, memory and size."""
+    abuse: AbuseOrNot = None
+    """Hostile requests that the model has to outlive; true is the default set."""
+    batch: Batch | None = None
+    """For a model without a server: a command that makes files out of files."""
+    gpu: GpuCheck | None = None
+    """A command that needs a GPU, for where there is one."""
     published: str = Field(default="latest", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
     """The tag of the published version that this one is compared with, in the first registry that answers."""
+
+    @model_validator(mode="after")
+    def _no_server(self) -> Check:
+        served = ("schema_", "golden", "quality", "budgets", "abuse")
+        named = [name.rstrip("_") for name in served if getattr(self, name) is not None]
+        if self.batch is not None and named:
+            raise problem(
+                "batch",
+                f'"batch" is for a model without a server, and "{named[0]}" asks one',
+                "keep one of them; a batch run's time and files are judged by `batch:` itself",
+            )
+        return self

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from pipelines.config_check_values import CheckFile, UrlPath
+from pipelines.config_check_paths import CheckFile, UrlPath
 from pipelines.config_values import Section, problem
 from pipelines.quality_table import METRICS, Answers
 

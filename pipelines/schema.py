@@ -77,8 +77,9 @@ def _describe(model: type[BaseModel], made: dict[str, Any]) -> None:
     """
     described = field_docstrings(model)
     for name, part in made.get("properties", {}).items():
-        if name in described:
-            part["description"] = described[name]
+        own = name if name in described else f"{name}_"  # "schema" is a method's name in pydantic
+        if own in described:
+            part["description"] = described[own]
         part["title"] = name.replace("_", " ").capitalize()
         if isinstance(part.get("default"), dict):
             del part["default"]  # a section's defaults are told by its own keys
