@@ -30,7 +30,7 @@ Columns = Annotated[
     BeforeValidator(_one_is_a_list, json_schema_input_type=str | list[str]),
     Field(min_length=1),
 ]
-_BODIES: Final = ("json", "text", "body_file")
+_BODIES: Final = ("json", "text", "body_file", "multipart")
 _REQUEST_KEYS: Final = ("method", "path", "headers", *_BODIES)
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
