@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,7 @@ from pipelines.values import JSON
 if TYPE_CHECKING:
     from pipelines.release_image import BuiltImage
     from pipelines.scanners.contents import Contents
+    from pipelines.scanners.layers import ImageLayers
 
 __all__ = [
     "CouldNotLookError",
@@ -64,6 +66,15 @@ class Finding:
     def names(self) -> frozenset[str]:
         """The id and its other names: what a waiver may say, and what another scanner may call it."""
         return frozenset((self.id, *self.aliases))
+
+    @property
+    def key(self) -> str:
+        """The same for the same finding in another image: for comparing with what is published.
+
+        Who found it and where the package lies don't count; which update is pending does, and which secret.
+        """
+        more = {"os_packages": self.fixed_in, "secrets": self.title}.get(self.scanner, "")
+        return sha256("\0".join((self.id, self.subject, more)).encode()).hexdigest()[:16]
 
     @property
     def rank(self) -> tuple[int, str, str]:
@@ -181,6 +192,10 @@ class ImageView(Protocol):
 
     async def exported(self) -> BuiltImage:
         """The image as it lies in the layout, for its layers and its history. Raises CouldNotLookError."""
+        ...
+
+    async def layers(self) -> ImageLayers:
+        """The layers, deleted files too, and the configuration with its history. Raises CouldNotLookError."""
         ...
 
     async def contents(self) -> Contents:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 import dagger
+from anyio import to_thread
 from dagger import dag
 
 from pipelines.config import Model, PythonBuild
 from pipelines.errors import PipelineError
 from pipelines.scanners.contents import Contents
+from pipelines.scanners.layers import ImageLayers
 from pipelines.scanners.port import CouldNotLookError, Tool
 from pipelines.stages.engine_errors import first_line, tail
 from pipelines.values import JSON
@@ -44,6 +46,8 @@ class EngineView:
         self._exported = exported
         self._mounted: dagger.Container | None = None
         self._mounting = anyio.Lock()
+        self._layers: ImageLayers | None = None
+        self._opening = anyio.Lock()
 
     async def _tools(self) -> dagger.Container:
         """The tools container with the image in it, asked for once: the SDK sends the recipe each time."""
@@ -115,6 +119,13 @@ class EngineView:
             return await self._exported()
         except PipelineError as err:
             raise CouldNotLookError(f"the image's export failed: {err}") from err
+
+    async def layers(self) -> ImageLayers:
+        """The layers of the image in the layout, opened once. Raises CouldNotLookError."""
+        async with self._opening:
+            if self._layers is None:
+                self._layers = await to_thread.run_sync(ImageLayers, await self.exported())
+            return self._layers
 
     async def contents(self) -> Contents:
         """What is in the image: the same exec for whoever asks, so an engine runs it once."""

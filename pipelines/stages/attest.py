@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.errors import CheckFailed
 from pipelines.registries.descriptors import Manifest, canonical_json, sha256
+from pipelines.scanners.known import KEYS, recorded_keys
 from pipelines.statements import GateVerdict, Result, sbom_referrer, verdict_referrer
 from pipelines.values import JSON
 
@@ -34,7 +35,7 @@ def attest(
     Raises:
         CheckFailed: a file that the check judged by can't be read any more.
     """
-    verdicts = (check_verdict(check, model), scan_verdict(scan))
+    verdicts = (check_verdict(check, model), scan_verdict(scan, release.labels))
     return (
         *(verdict_referrer(one, model.name, release.manifest, release.layout) for one in verdicts),
         sbom_referrer(inventory.sbom, release.manifest, release.layout),
@@ -77,11 +78,16 @@ def _rung_facts(rung: Rung) -> dict[str, JSON]:
     return {}
 
 
-def scan_verdict(report: ScanReport) -> GateVerdict:
-    """What the policy says of the scanners' results. Findings and silence that it lets pass are warnings."""
+def scan_verdict(report: ScanReport, labels: Mapping[str, str]) -> GateVerdict:
+    """What the policy says of the scanners' results. Findings, silence and old data let pass are warnings.
+
+    ``labels`` are the release's: they say since which version a finding is there.
+    """
     verdict = report.verdict
-    failed = {one.scanner for one in verdict.blocking} | {one.scanner for one in verdict.not_audited}
-    warned = {one.scanner for one in report.results if one.findings or not one.audited} - failed
+    failed = {one.scanner for one in verdict.blocking} | {
+        one.scanner for one in (*verdict.not_audited, *verdict.stale)
+    }
+    warned = {one.scanner for one in report.results if one.findings or not one.audited or one.stale} - failed
     names = [one.scanner for one in report.results]
     return GateVerdict(
         gate="scan",
@@ -90,19 +96,27 @@ def scan_verdict(report: ScanReport) -> GateVerdict:
         warned=tuple(name for name in names if name in warned),
         failed=tuple(name for name in names if name in failed),
         configuration={"modelport.yaml#scan": _section(report.policy)},
-        facts={one.scanner: _scanner_facts(one, report) for one in report.results},
+        facts={one.scanner: _scanner_facts(one, report, labels) for one in report.results},
     )
 
 
-def _scanner_facts(result: ScannerResult, report: ScanReport) -> dict[str, JSON]:
+def _scanner_facts(result: ScannerResult, report: ScanReport, labels: Mapping[str, str]) -> dict[str, JSON]:
     findings = sorted(result.findings, key=lambda one: one.rank)
-    waived = {finding.id for finding, _ in report.verdict.waived if finding.scanner == result.scanner}
+    waived = [one for one, _ in report.verdict.waived if result.scanner in one.scanners]
+    # What is waived is not "known": when the waiver ends, it counts again.
+    passed_over = {id(one) for one in waived}
+    own = [
+        one for one in report.verdict.findings if one.scanner == result.scanner and id(one) not in passed_over
+    ]
     return {
         "audited": result.audited,  # why not is in the record: its words may differ from run to run
         "judged_by": result.data,
         "found": len(findings),
         "findings": [one.id for one in findings[:_MOST_IDS]],
-        "waived": [*sorted(waived)],
+        "waived": [*sorted({one.id for one in waived})],
+        KEYS: recorded_keys(own, labels),
+        **({"version": result.version} if result.version else {}),
+        **({"data_digest": result.data_digest} if result.data_digest else {}),
     }
 
 

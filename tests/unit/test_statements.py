@@ -152,7 +152,7 @@ def test_what_the_policy_lets_pass_is_a_warning() -> None:
         "python_packages", audited=False, reason="no answer in 12.3 s", findings=(finding,)
     )
     quiet = ScannerResult("secrets", audited=True, data="9 rules")
-    verdict = scan_verdict(scanned(silent, quiet))
+    verdict = scan_verdict(scanned(silent, quiet), {})
     assert (verdict.result, verdict.warned, verdict.passed) == (
         Result.WARNED,
         ("python_packages",),
@@ -160,7 +160,7 @@ def test_what_the_policy_lets_pass_is_a_warning() -> None:
     )
     assert "12.3" not in str(verdict)
     worst = replace(finding, severity="critical")
-    blocked = scan_verdict(scanned(ScannerResult("python_packages", audited=True, findings=(worst,))))
+    blocked = scan_verdict(scanned(ScannerResult("python_packages", audited=True, findings=(worst,))), {})
     assert (blocked.result, blocked.failed, blocked.holds) == (Result.FAILED, ("python_packages",), False)
 
 
