@@ -49,6 +49,10 @@ format: $(VENV)/.made ## put the code in its form
 types: $(VENV)/.made ## mypy, strict
 	$(PY) -m mypy
 
+campaign: setup-test ## every fault at every request of a push, and 200 kills: tables, about an hour
+	$(PY) -m tests.registries.sweep
+	$(PY) -m tests.registries.kills --count 200
+
 docs: $(VENV)/.made ## write the schema and the reference in docs/ anew, after a change of the configuration
 	$(PY) docs/reference.py
 
