@@ -8,7 +8,7 @@ PYTEST := $(PY) -m pytest
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo clean setup setup-test test unit engine lint format types docs docs-check shims
+.PHONY: help demo clean-demo clean setup setup-test test unit engine lint format types docs docs-check shims campaign
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
