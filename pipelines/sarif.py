@@ -150,14 +150,12 @@ def _message(one: Finding) -> str:
 
 def _location(one: Finding, subject: Subject) -> Entry:
     """The line of the repository; else the path in the image; else modelport.yaml, which every model has."""
-    path = one.subject if one.subject.startswith("/") else one.where
+    path, number = _in_image(one)
     region: Entry = {}
     if one.file:
         uri, line = _in_repository(subject, one.file), one.line
-    elif path.startswith("/"):
-        bare, _, number = path.rpartition(":")
-        uri = quote(f"{IMAGE}{bare if bare and number.isdigit() else path}")
-        line = one.line or (int(number) if bare and number.isdigit() else None)
+    elif path:
+        uri, line = quote(f"{IMAGE}{path}"), one.line or number
     else:
         uri, line = _in_repository(subject, "modelport.yaml"), 1
     if line:
@@ -168,10 +166,20 @@ def _location(one: Finding, subject: Subject) -> Entry:
             {
                 "name": one.subject,
                 "fullyQualifiedName": f"{subject.model}:{one.subject}",
-                "kind": "resource" if path.startswith("/") else "package",
+                "kind": "resource" if path else "package",
             }
         ],
     }
+
+
+def _in_image(one: Finding) -> tuple[str, int | None]:
+    """The finding's path in the image and the line that it names there; "" and None without any."""
+    path = one.subject if one.subject.startswith("/") else one.where
+    if not path.startswith("/"):
+        return "", None
+    bare, _, number = one.where.rpartition(":")
+    has_line = number.isdigit() and bare and (bare == path or one.where == path != one.subject)
+    return (bare, int(number)) if has_line else (path, None)
 
 
 def _in_repository(subject: Subject, file: str) -> str:

@@ -84,7 +84,7 @@ def scan_verdict(report: ScanReport, labels: Mapping[str, str]) -> GateVerdict:
     ``labels`` are the release's: they say since which version a finding is there.
     """
     verdict = report.verdict
-    failed = {one.scanner for one in verdict.blocking} | {
+    failed = {name for one in verdict.blocking for name in one.scanners} | {
         one.scanner for one in (*verdict.not_audited, *verdict.stale)
     }
     warned = {one.scanner for one in report.results if one.findings or not one.audited or one.stale} - failed
