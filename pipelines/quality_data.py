@@ -1,4 +1,4 @@
-"""The rows of evaluation data, read on our side: JSONL, CSV or Parquet, every wrong row told with its place."""
+"""The rows of evaluation data, read on our side: JSONL, CSV, Parquet; a wrong one is told with its place."""
 
 from __future__ import annotations
 

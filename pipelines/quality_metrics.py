@@ -14,8 +14,6 @@ from pipelines.in_engine import check_metrics
 from pipelines.in_engine.check_metrics import UndefinedMetricError, same
 from pipelines.quality_table import METRICS
 
-Parts = Callable[[object, object], float]
-
 
 class MetricProblem(Exception):
     """The metric can't be computed from this data and these options at all; ``hint`` says what to do."""
@@ -124,9 +122,9 @@ def _class(value: object) -> object:
 
 
 def defined(compute: Compute, column: Column) -> float | None:
-    """The metric; None where these rows have none."""
+    """The metric of some of the rows; None where they have none, such as one class of two."""
     try:
         value = compute(column)
-    except UndefinedMetricError:
+    except (UndefinedMetricError, MetricProblem):
         return None
     return value if math.isfinite(value) else None

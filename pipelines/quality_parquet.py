@@ -83,8 +83,7 @@ def _hold_size(file: Path, metadata: Any) -> None:  # Any: pyarrow has no types
 
 def _pyarrow(file: Path) -> tuple[Any, type[Exception]]:
     try:
-        import pyarrow  # noqa: PLC0415  # an extra, and a third of a second
-        from pyarrow import parquet  # noqa: PLC0415
+        parquet = import_module("pyarrow.parquet")  # an extra, without types
     except ImportError as err:
         raise ConfigError(
             "a Parquet file is read by pyarrow, which is not installed",

@@ -1,73 +1,81 @@
-"""The rung "quality": a metric over a data file, from the model's real answers. Python 3.8's own library."""
+"""The model's answers to evaluation data: only collected here, what they are worth is judged outside.
+
+``python3 -m pipelines.in_engine.check_quality PLAN`` prints one line of JSON: the value at ``answer`` of each
+row's answer, in order; or the rows that have none, and ends with 1: so no engine keeps that. What would be
+right is not even here, so new labels or limits ask the model nothing. Python 3.8's own library.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 
-from pipelines.in_engine.check_cases import Row, is_number, kind, quality_rows
+from pipelines.in_engine.check_cases import Request, request_of
 from pipelines.in_engine.check_compare import shown
 from pipelines.in_engine.check_http import Answer, NoAnswerError
-from pipelines.in_engine.check_metrics import METRICS, NUMERIC, UndefinedMetricError, same
+from pipelines.in_engine.check_ready import answers_healthy
 from pipelines.in_engine.check_rung import MOST_SILENT, MOST_TOLD, Context, Failure, Piece
 
-
-def quality(context: Context) -> Piece:
-    """The metric over the data, and whether it keeps its limit."""
-    wanted = context.plan["quality"]
-    metric = wanted["metric"]
-    file = context.files / wanted["data"]
-    rows = quality_rows(file.read_text("utf-8"), wanted["path"], numbers=metric in NUMERIC)
-    predictions, failures = _predictions(context, rows, file.parent, wanted)
-    result = {
-        "metric": metric,
-        "rows": len(rows),
-        "at_least": wanted["at_least"],
-        "at_most": wanted["at_most"],
-    }
-    if failures:
-        some = "1 row" if len(failures) == 1 else f"{len(failures)} rows"
-        detail = f"{metric} not known: {some} of {len(rows)} without a prediction"
-        return {**result, "ok": False, "value": None, "detail": detail, "failures": failures[:MOST_TOLD]}
-    try:
-        value = METRICS[metric]([row.expected for row in rows], predictions)
-    except UndefinedMetricError as err:
-        return {**result, "ok": False, "value": None, "detail": str(err), "failures": []}
-    at_least, at_most = wanted["at_least"], wanted["at_most"]
-    ok = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-    wrong = [
-        Failure(row.line, row.name, [f"predicted {shown(said)}, expected {shown(row.expected)}"])
-        for row, said in zip(rows, predictions)  # noqa: B905
-        if metric not in NUMERIC and not same(row.expected, said)
-    ]
-    return {**result, "ok": ok, "value": value, "detail": f"{metric} {value:.3f}", "wrong": wrong[:MOST_TOLD]}
+LARGEST_VALUE = 64 << 10
+"""Bytes of one prediction: it is a class, a number, or a number for each class."""
+LARGEST_REPORT = 64 << 20
 
 
-def _predictions(
-    context: Context, rows: list[Row], directory: Path, wanted: Piece
-) -> tuple[list[object], list[Failure]]:
-    """The prediction for each row, and the rows that have none."""
-    silent: list[int] = []
+class Asking:
+    """One pass over the rows. Rows are the lines of ``requests``: line, name and request."""
 
-    def predict(row: Row) -> object:
-        if len(silent) >= MOST_SILENT:
-            return Failure(row.line, row.name, ["not asked: the model had stopped answering"])
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.wanted = context.plan["quality"]
+        self.directory = (context.files / self.wanted["data"]).parent
+        self.silent: list[int] = []
+        self.size = 0
+
+    def report(self, text: str) -> Piece:
+        """All answers, or what is wrong with those that are missing."""
+        ready, last = answers_healthy(self.context, self.context.target)
+        if not ready:
+            return {"ok": False, "error": f"the model is not healthy; the last answer: {last}"}
+        start = monotonic()
+        rows = [json.loads(line) for line in text.splitlines()]
+        with ThreadPoolExecutor(self.wanted["concurrency"]) as pool:
+            found = list(pool.map(self.prediction, rows))
+        failures = [one for one in found if isinstance(one, Failure)]
+        if failures:
+            return {"ok": False, "without": len(failures), "failures": failures[:MOST_TOLD]}
+        if self.size > LARGEST_REPORT:
+            return {"ok": False, "error": f"the predictions have more than {LARGEST_REPORT >> 20} MB"}
+        return {"ok": True, "answers": found, "seconds": round(monotonic() - start, 3)}
+
+    def prediction(self, row: Piece) -> object:
+        """What the model says to one row, or why there is nothing."""
+        line, name = row["line"], row["name"]
+        if len(self.silent) >= MOST_SILENT:
+            return Failure(line, name, ["not asked: the model had stopped answering"])
+        request: Request = request_of(line, row["request"], self.wanted["path"])
         try:
-            answer = context.send(row.request, directory)
+            answer = self.context.send(request, self.directory)
         except NoAnswerError as err:
-            silent.append(row.line)
-            return Failure(row.line, row.name, [str(err)])
+            self.silent.append(line)
+            return Failure(line, name, [str(err)])
         try:
-            return prediction(answer, wanted["answer"], numbers=wanted["metric"] in NUMERIC)
+            return self.measured(prediction(answer, self.wanted["answer"]))
         except ValueError as err:
-            return Failure(row.line, row.name, [str(err)])
+            return Failure(line, name, [str(err)])
 
-    with ThreadPoolExecutor(wanted["concurrency"]) as pool:
-        found = list(pool.map(predict, rows))
-    return found, [item for item in found if isinstance(item, Failure)]
+    def measured(self, value: object) -> object:
+        """``value``, if it is not too big to be a prediction. Raises ValueError."""
+        size = len(json.dumps(value))
+        self.size += size
+        if size > LARGEST_VALUE:
+            raise ValueError(f'"{self.wanted["answer"]}" has {size} bytes: is it the prediction?')
+        return value
 
 
-def prediction(answer: Answer, path: str, *, numbers: bool) -> object:
+def prediction(answer: Answer, path: str) -> object:
     """The value at ``path`` of the answer's JSON. Raises ValueError with a text for the user."""
     if answer.status != 200:
         said = shown(answer.body.decode("utf-8", "replace").strip())
@@ -80,8 +88,17 @@ def prediction(answer: Answer, path: str, *, numbers: bool) -> object:
             value = value[int(step)]
         else:
             raise ValueError(f'"{path}" is missing in the answer')
-    if numbers and not is_number(value):
-        raise ValueError(f'"{path}" is {kind(value)}, the metric needs a number')
-    if not numbers and (value is None or isinstance(value, (dict, list, float))):
-        raise ValueError(f'"{path}" is {kind(value)}; a class is a text, a whole number or true/false')
     return value
+
+
+def main(arguments: list[str]) -> int:
+    """Ask, tell, and say by the exit code whether every row has its answer."""
+    plan = json.loads(Path(arguments[0]).read_text("utf-8"))
+    requests = Path(plan["quality"]["requests"]).read_text("utf-8")
+    report = Asking(Context.of(plan)).report(requests)
+    print(json.dumps(report, ensure_ascii=False, separators=(",", ":")), flush=True)
+    return 0 if report["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
