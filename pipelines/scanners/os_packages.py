@@ -29,7 +29,9 @@ class OsPackages:
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """The updates that the image's own suite has for it, each ``high``."""
         mirror = policy.os_packages.security_mirror
-        told = await image.run("apt_updates", mirror, env={DAY: self.today().isoformat()})
+        told = await image.run(
+            "apt_updates", mirror, env={DAY: self.today().isoformat()}, network=self.network
+        )
         return result_of(told)
 
 

@@ -177,9 +177,11 @@ class ImageView(Protocol):
     """
 
     async def run(
-        self, program: str, *arguments: str, env: Mapping[str, str] | None = None
+        self, program: str, *arguments: str, env: Mapping[str, str] | None = None, network: str = ""
     ) -> dict[str, JSON]:
         """What a program of ``in_engine`` says of the image's files, mounted read-only.
+
+        It has time and memory by the image's size, and no network unless ``network`` says what for.
 
         Raises:
             CouldNotLookError: it ended without an answer.

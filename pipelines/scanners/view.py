@@ -28,6 +28,7 @@ OTHERS = ["__init__.py", "check_*", "**/__pycache__"]
 """Of the check stage: a change there is no reason to scan again."""
 PUBLIC_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "PYTHON_VERSION", "PYTHON_SHA256"})
 """Set by nearly every base image and never a secret: their values aren't asked for, each is a question."""
+CONFINED = ["python3", "-B", "-m", "pipelines.in_engine.confined"]
 PROGRAM_LIMIT_S = 900.0
 """No scan of an image takes longer; one that does has not looked."""
 
@@ -65,10 +66,11 @@ class EngineView:
             return self._mounted
 
     async def run(
-        self, program: str, *arguments: str, env: Mapping[str, str] | None = None
+        self, program: str, *arguments: str, env: Mapping[str, str] | None = None, network: str = ""
     ) -> dict[str, JSON]:
         """Run one program over the image. Raises CouldNotLookError when it ends without an answer."""
-        command = ["python3", "-B", "-m", f"pipelines.in_engine.{program}", "/image", *arguments]
+        confined = [*CONFINED, "--network"] if network else CONFINED
+        command = [*confined, program, "/image", *arguments]
         try:
             with anyio.fail_after(PROGRAM_LIMIT_S):
                 tools = await self._tools()

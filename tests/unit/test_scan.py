@@ -43,7 +43,7 @@ class FixedView:
     asked: dict[str, Mapping[str, str]]
 
     async def run(
-        self, program: str, *arguments: str, env: Mapping[str, str] | None = None
+        self, program: str, *arguments: str, env: Mapping[str, str] | None = None, network: str = ""
     ) -> dict[str, JSON]:
         self.asked[program] = dict(env or {})
         answer = self.answers[program]
