@@ -12,16 +12,13 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pipelines.in_engine.rootfs import (
-    File,
-    Problems,
-    files,
-    inside,
-    os_release,
-    read_text,
-    shipped_by_debian,
-    tell,
+from pipelines.in_engine.os_package_lists import (
+    apk_packages,
+    dpkg_packages,
+    rpm_packages,
+    unread_database,
 )
+from pipelines.in_engine.rootfs import File, Problems, files, os_release, shipped_by_debian, tell
 
 WEIGHT_SUFFIXES = (
     ".safetensors",
@@ -82,65 +79,14 @@ def main(arguments: list[str]) -> int:
     tell(
         {
             "os_release": os_release(root),
-            "os_packages": [*_dpkg(root)],
-            "other_package_database": _other_database(root),
+            "os_packages": [*dpkg_packages(root), *apk_packages(root), *rpm_packages(root, problems)],
+            "other_package_database": unread_database(root),
             "python": python,
             "weights": weights,
             "problems": problems.told(),
         }
     )
     return 1 if problems.count else 0
-
-
-def _dpkg(root: Path) -> list[dict[str, str]]:
-    """The installed packages of dpkg's status file, and of distroless' ``status.d`` (deb822 stanzas)."""
-    texts = [read_text(root, "var/lib/dpkg/status")]
-    parts = inside(root, "var/lib/dpkg/status.d")
-    if parts and parts.is_dir():
-        texts += [
-            part.read_text("utf-8", "replace") for part in sorted(parts.iterdir()) if "." not in part.name
-        ]
-    stanzas = [_fields(stanza) for text in texts for stanza in text.split("\n\n")]
-    return [_package(stanza) for stanza in stanzas if _installed(stanza)]
-
-
-def _fields(stanza: str) -> dict[str, str]:
-    """The one-line fields of a deb822 stanza; continued lines (descriptions, conffiles) are left out."""
-    lines = [line for line in stanza.splitlines() if ": " in line and not line.startswith((" ", "\t"))]
-    return dict(line.split(": ", 1) for line in lines)
-
-
-def _installed(stanza: dict[str, str]) -> bool:
-    return (
-        "Package" in stanza
-        and "Version" in stanza
-        and not stanza.get("Status", "installed").endswith(("not-installed", "config-files"))
-    )
-
-
-def _package(stanza: dict[str, str]) -> dict[str, str]:
-    source, _, version = stanza.get("Source", stanza["Package"]).partition(" (")
-    return {
-        "name": stanza["Package"],
-        "version": stanza["Version"],
-        "architecture": stanza.get("Architecture", ""),
-        "source": source,
-        "source_version": version.rstrip(")") or stanza["Version"],
-        "maintainer": stanza.get("Maintainer", ""),
-    }
-
-
-def _other_database(root: Path) -> str:
-    """The name of a package database that is not dpkg's, and is not read: said, never passed over."""
-    for name, path in (
-        ("apk", "lib/apk/db/installed"),
-        ("rpm", "var/lib/rpm"),
-        ("rpm", "usr/lib/sysimage/rpm"),
-    ):
-        found = inside(root, path)
-        if found and (found.is_file() or any(found.iterdir())):
-            return name
-    return ""
 
 
 def _distribution(file: File, owned: frozenset[str], problems: Problems) -> list[dict[str, object]]:

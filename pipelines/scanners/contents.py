@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class OsPackage:
-    """An installed Debian package."""
+    """An installed package of the distribution."""
 
     name: str
     version: str
@@ -17,6 +17,12 @@ class OsPackage:
     source: str
     source_version: str
     maintainer: str
+    kind: str = "deb"
+    """The package manager: "deb", "apk" or "rpm"; also purl's type."""
+    licences: tuple[str, ...] = ()
+    """As the package names them, each once; all of them hold. Empty: it doesn't say."""
+    licence_file: str = ""
+    """The file of the image that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,9 @@ class Contents:
         ]
         return cls(
             os_release=dict(told["os_release"]),
-            os_packages=tuple(OsPackage(**one) for one in told["os_packages"]),
+            os_packages=tuple(
+                OsPackage(**{**one, "licences": tuple(one["licences"])}) for one in told["os_packages"]
+            ),
             other_package_database=told["other_package_database"],
             python=tuple(python),
             weights=tuple(WeightFile(**one) for one in told["weights"]),
