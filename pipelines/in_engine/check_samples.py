@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.in_engine.check_cases import Request, golden_cases, quality_rows
+from pipelines.in_engine.check_body import whole
+from pipelines.in_engine.check_cases import Request, request_of
+from pipelines.in_engine.check_golden import read_cases
 from pipelines.in_engine.check_rung import Context
-
-JSONL = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sample:
 
 
 def samples(context: Context) -> list[Sample]:
-    """Those of the golden cases; of the quality data where no golden case expects a status of 200 to 299."""
+    """Those of the golden cases; and of the quality data where no golden case expects 200 to 299."""
     found = _golden(context)
     if any(200 <= one.status < 300 for one in found):
         return found
@@ -35,29 +35,24 @@ def good_samples(context: Context) -> list[Sample]:
 
 
 def _golden(context: Context) -> list[Sample]:
-    name = context.plan.get("golden")
-    if not name:
+    section = context.plan.get("golden")
+    if not section:
         return []
-    file = context.files / name
-    cases = golden_cases(file.read_text("utf-8"), context.plan["path"])
+    cases, directory = read_cases(context, section)
+    # With their bodies read: what is measured is the model, not this program's disk.
     return [
-        Sample(name, case.line, case.name, _whole(context, name, case.request), case.expected.status)
-        for case in cases
+        Sample(section["file"], one.line, one.name, whole(one.request, directory), one.expected.status)
+        for one in cases
     ]
 
 
 def _quality(context: Context) -> list[Sample]:
-    quality = context.plan.get("quality")
-    name = quality["data"] if quality else ""
-    if quality is None or not name.endswith(JSONL):
+    section = context.plan.get("samples")
+    if not section:
         return []
-    rows = quality_rows((context.files / name).read_text("utf-8"), quality["path"], numbers=False)
-    return [Sample(name, row.line, row.name, _whole(context, name, row.request), 200) for row in rows]
-
-
-def _whole(context: Context, name: str, request: Request) -> Request:
-    """``request`` with its body read: what is measured is the model, not this program's disk."""
-    if request.body_file is None:
-        return request
-    body = ((context.files / name).parent / request.body_file).read_bytes()
-    return Request(request.method, request.path, request.headers, body)
+    directory = (context.files / section["file"]).parent
+    found = []
+    for row in section["rows"]:
+        request = request_of(row["line"], row["request"], section["path"])
+        found.append(Sample(section["file"], row["line"], row["name"], whole(request, directory), 200))
+    return found
