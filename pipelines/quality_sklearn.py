@@ -64,9 +64,10 @@ def _called(
                 f"{quality.metric} can't be computed: {_first(err)}",
                 "see `options:`, and that the answers are what the metric compares",
             ) from err
-    if not isinstance(value, int | float) and not hasattr(value, "item"):
-        raise MetricProblem(f"{quality.metric} gives {type(value).__name__}, not one number")
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as err:
+        raise MetricProblem(f"{quality.metric} gives {type(value).__name__}, not one number") from err
     if math.isnan(number):
         raise UndefinedMetricError(f"{quality.metric} is not defined for these rows")
     return number

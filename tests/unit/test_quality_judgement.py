@@ -145,13 +145,20 @@ def test_the_worst_slice_is_named(memo: Memo) -> None:
     assert decision.reasons == (
         "accuracy 0.800 over the 30 rows of language=nl is below 0.9 (and 1 more slices)",
     )
-    assert {one["of"][0]: one["rows"] for one in figures["slices"]} == {"de": 230, "fr": 30, "is": 10, "nl": 30}
+    assert {one["of"][0]: one["rows"] for one in figures["slices"]} == {
+        "de": 230,
+        "fr": 30,
+        "is": 10,
+        "nl": 30,
+    }
     assert "worst slice language=nl 0.800" in told(wanted, figures)
 
 
 def test_a_slice_without_the_metric_does_not_pass_silently(memo: Memo) -> None:
     wanted = quality(metric="spearman", slices={"by": "kind", "at_least": 0.5, "minimum_rows": 3})
-    figures = measure(Given(wanted, [1, 2, 3, 4, 4, 4], [1, 2, 3, 4, 5, 6], [("x",)] * 3 + [("y",)] * 3), memo)
+    figures = measure(
+        Given(wanted, [1, 2, 3, 4, 4, 4], [1, 2, 3, 4, 5, 6], [("x",)] * 3 + [("y",)] * 3), memo
+    )
     assert decide(wanted, figures, 6).reasons == ("spearman is not defined for kind=y (3 rows)",)
 
 
@@ -161,9 +168,7 @@ def test_what_a_person_reads(memo: Memo) -> None:
     low, high = figures["interval"]
     assert told(wanted, figures) == f"accuracy 0.963 [{low:.3f}, {high:.3f}] (≥ 0.95; published 0.960)"
     alone = {key: value for key, value in figures.items() if key != "before"}
-    assert told(wanted, alone, nothing_published=True).endswith(
-        "(≥ 0.95; nothing published to compare with)"
-    )
+    assert told(wanted, alone, nothing_published=True).endswith("(≥ 0.95; nothing published to compare with)")
 
 
 def test_what_is_known_is_not_computed_again(memo: Memo, monkeypatch: pytest.MonkeyPatch) -> None:
