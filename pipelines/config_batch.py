@@ -14,7 +14,7 @@ from pipelines.config_values import NamedDirectory, NamedPath, Section, problem
 
 def _absolute(path: str) -> str:
     clean = PurePosixPath(path)
-    if not clean.is_absolute() or ".." in clean.parts or len(clean.parts) < 2:  # noqa: PLR2004  # "/" and a name
+    if not clean.is_absolute() or ".." in clean.parts or len(clean.parts) < 2:  # "/" and a name
         raise problem("path", f'"{path}" is not an absolute path in the image', "like /modelport/output")
     return str(clean)
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import mimetypes
 import re
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Iterable, TypeVar  # noqa: UP035  # Python 3.8 runs it
 
 T = TypeVar("T")
 
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_BODIES = ("json", "text", "body_file")
+_BODIES = ("json", "text", "body_file", "multipart")
+_ANSWERS = ("json", "text", "body_file")
 
 
 class LineError(ValueError):
@@ -30,14 +32,30 @@ class LineError(ValueError):
 
 
 @dataclass(frozen=True)
+class Part:
+    """A field of a form: its text, or the file ``file`` beside the golden file."""
+
+    name: str
+    text: str = ""
+    file: str | None = None
+    media_type: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
-    """What is sent. The body is ``body``, or the file ``body_file`` beside the JSONL file."""
+    """What is sent. The body is ``body``, or the file ``body_file`` beside the golden file, or a form."""
 
     method: str
     path: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     body_file: str | None = None
+    form: tuple[Part, ...] = ()
+
+    def named_files(self) -> list[tuple[str, str]]:
+        """The key and the path of each file that is sent."""
+        named = [("body_file", self.body_file), *(("file", part.file) for part in self.form)]
+        return [(key, name) for key, name in named if name is not None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,18 @@ class Expected:
     json: object = None
     text: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    body_file: str | None = None
+    whole_class: bool = False
+    """Any status of the hundred that ``status`` begins will do: ``"4xx"``."""
+
+    def takes(self, status: int) -> bool:
+        """Whether an answer may have ``status``."""
+        return status // 100 == self.status // 100 if self.whole_class else status == self.status
+
+    @property
+    def shown_status(self) -> str:
+        """As it is written: 200, or 4xx."""
+        return f"{self.status // 100}xx" if self.whole_class else str(self.status)
 
 
 @dataclass(frozen=True)
@@ -62,6 +92,11 @@ class Case:
     tolerance: dict[str, tuple[float, float]] = field(default_factory=dict)  # path -> absolute, relative
     ignore: tuple[str, ...] = ()
 
+    def named_files(self) -> list[tuple[str, str]]:
+        """The key and the path of each file that is sent or expected."""
+        expected = self.expected.body_file
+        return self.request.named_files() + ([("body_file", expected)] if expected is not None else [])
+
 
 @dataclass(frozen=True)
 class Row:
@@ -72,15 +107,46 @@ class Row:
     request: Request
     expected: object
 
+    def named_files(self) -> list[tuple[str, str]]:
+        """The key and the path of each file that is sent."""
+        return self.request.named_files()
+
 
 def golden_cases(text: str, path: str) -> list[Case]:
     """The cases of a golden file. ``path`` is the URL path of requests that name none. Raises LineError."""
-    return [_case(line, value, path) for line, value in _lines(text)]
+    return golden_cases_of(_lines(text), path)
+
+
+def golden_cases_of(pairs: Iterable[tuple[int, object]], path: str) -> list[Case]:
+    """The same of cases that were read elsewhere, each with its line. Raises LineError."""
+    cases: list[Case] = []
+    names: dict[str, int] = {}
+    for line, value in pairs:
+        if not isinstance(value, dict):
+            raise LineError(line, f"the case is {kind(value)}, not an object")
+        case = _case(line, value, path)
+        if case.name and case.name in names:
+            raise LineError(
+                line, f'the name "{case.name}" is there twice; first in line {names[case.name]}', "change one"
+            )
+        names[case.name] = line
+        cases.append(case)
+    return cases
 
 
 def quality_rows(text: str, path: str, *, numbers: bool) -> list[Row]:
     """The rows of an evaluation file; with ``numbers`` each expected value is one. Raises LineError."""
     return [_row(line, value, path, numbers) for line, value in _lines(text)]
+
+
+def row_objects(text: str) -> list[tuple[int, dict[str, object]]]:
+    """The JSON object of each line that is not empty, with the line's number. Raises LineError."""
+    return _lines(text)
+
+
+def request_of(line: int, value: dict[str, object], path: str) -> Request:
+    """What ``value``, the "request" of a line, asks for. Raises LineError."""
+    return _request(line, {"request": value}, path)
 
 
 def _lines(text: str) -> list[tuple[int, dict[str, object]]]:
@@ -166,7 +232,11 @@ def _request(line: int, value: dict[str, object], path: str) -> Request:
         raise LineError(
             line, f'"{target}" is not the path of a URL', 'it starts with "/"; encode what is not ASCII'
         )
-    headers, (body, body_file, media_type) = _headers(line, request), _body(line, request)
+    headers = _headers(line, request)
+    if "multipart" in request:
+        form = _form(line, _typed(line, request, "multipart", dict))
+        return Request(method, target, headers, form=form)
+    body, body_file, media_type = _body(line, request)
     if media_type and not any(name.lower() == "content-type" for name, _ in headers):
         headers = (*headers, ("Content-Type", media_type))
     return Request(method, target, headers, body, body_file)
@@ -187,10 +257,36 @@ def _body(line: int, request: dict[str, object]) -> tuple[bytes | None, str | No
         )
     if "body_file" not in request:
         return None, None, ""
-    name = _typed(line, request, "body_file", str)
+    name = _beside(line, _typed(line, request, "body_file", str))
+    return None, name, mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def _beside(line: int, name: str) -> str:
     if not name or name.startswith("/") or ".." in name.split("/"):
         raise LineError(line, f'"{name}" is not a path below this file\'s directory')
-    return None, name, "application/octet-stream"
+    return name
+
+
+def _form(line: int, fields: dict[str, object]) -> tuple[Part, ...]:
+    """The fields of a form: a text, or ``{"file": PATH, "type": MEDIA_TYPE}``."""
+    if not fields:
+        raise LineError(line, '"multipart" has no field', 'like {"image": {"file": "cat.png"}}')
+    return tuple(_part(line, name, value) for name, value in fields.items())
+
+
+def _part(line: int, name: str, value: object) -> Part:
+    if not name or not name.isprintable() or '"' in name:
+        raise LineError(line, f"{json.dumps(name)} is no name of a field")
+    if isinstance(value, str):
+        return Part(name, value)
+    if not isinstance(value, dict):
+        raise LineError(line, f'the field "{name}" is {kind(value)}', 'a text, or {"file": "cat.png"}')
+    _known(line, value, ("file", "type"), f'the field "{name}"')
+    file = _beside(line, _typed(line, value, "file", str))
+    media_type = _typed(line, value, "type", str, mimetypes.guess_type(file)[0] or "application/octet-stream")
+    if not media_type.isprintable():
+        raise LineError(line, f'the type of the field "{name}" is not one line of text')
+    return Part(name, file=file, media_type=media_type)
 
 
 def _headers(line: int, value: dict[str, object]) -> tuple[tuple[str, str], ...]:
@@ -207,14 +303,28 @@ def _headers(line: int, value: dict[str, object]) -> tuple[tuple[str, str], ...]
 
 def _expected(line: int, value: dict[str, object]) -> Expected:
     expected = _typed(line, value, "expected", dict)
-    _known(line, expected, ("status", "json", "text", "headers"), '"expected"')
-    status = _typed(line, expected, "status", int, 200)
-    if not 100 <= status <= 599:
-        raise LineError(line, f"{status} is no HTTP status")
-    if "json" in expected and "text" in expected:
-        raise LineError(line, '"expected" has both "json" and "text"', "keep one of them")
+    _known(line, expected, ("status", "headers", *_ANSWERS), '"expected"')
+    status, whole_class = _status(line, expected.get("status", 200))
+    answers = [key for key in _ANSWERS if key in expected]
+    if len(answers) > 1:
+        raise LineError(line, f'"expected" has both "{answers[0]}" and "{answers[1]}"', "keep one of them")
     text = _typed(line, expected, "text", str) if "text" in expected else None
-    return Expected(status, "json" in expected, expected.get("json"), text, _headers(line, expected))
+    file = _beside(line, _typed(line, expected, "body_file", str)) if "body_file" in expected else None
+    headers = _headers(line, expected)
+    return Expected(status, "json" in expected, expected.get("json"), text, headers, file, whole_class)
+
+
+def _status(line: int, value: object) -> tuple[int, bool]:
+    """A status, or a class of them like ``"4xx"``."""
+    if isinstance(value, str) and re.fullmatch(r"[1-5]xx", value):
+        return int(value[0]) * 100, True
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise LineError(
+            line, f'"status" is {json.dumps(value)}', 'a whole number like 422, or a class like "4xx"'
+        )
+    if not 100 <= value <= 599:
+        raise LineError(line, f"{value} is no HTTP status")
+    return value, False
 
 
 def _tolerance(line: int, key: str, value: object) -> tuple[float, float]:

@@ -18,12 +18,17 @@ Tolerances = Mapping[str, "tuple[float, float]"]
 LONGEST = 120
 
 
-def case_differences(case: Case, answer: Answer, tolerances: Tolerances, ignore: Sequence[str]) -> list[str]:
-    """What of ``answer`` is not as ``case`` says. The case's own tolerances come on top of ``tolerances``."""
+def case_differences(
+    case: Case, answer: Answer, tolerances: Tolerances, ignore: Sequence[str], body: bytes | None = None
+) -> list[str]:
+    """What of ``answer`` is not as ``case`` says. The case's own tolerances come on top of ``tolerances``.
+
+    ``body`` is the content of the file that is expected, where the case names one.
+    """
     expected = case.expected
-    if answer.status != expected.status:
+    if not expected.takes(answer.status):
         said = shown(answer.body.decode("utf-8", "replace").strip())
-        return [f"status is {answer.status}, expected {expected.status}; the answer was {said}"]
+        return [f"status is {answer.status}, expected {expected.shown_status}; the answer was {said}"]
     found = [
         f'header "{name}" is {shown(answer.header(name))}, expected {shown(text)} (exact)'
         for name, text in expected.headers
@@ -33,6 +38,8 @@ def case_differences(case: Case, answer: Answer, tolerances: Tolerances, ignore:
         text = answer.body.decode("utf-8", "replace")
         if text != expected.text:
             found.append(f"the answer is {shown(text)}, expected {shown(expected.text)} (exact)")
+    if body is not None and answer.body != body:
+        found.append(f"the answer {bytes_apart(answer.body, body)} {shown(expected.body_file)}")
     if expected.has_json:
         try:
             actual = answer.json()
@@ -76,6 +83,14 @@ def _different(
         yield f"{_at(path)} is {_with_kind(actual)}, expected {_with_kind(expected)}"
     elif expected != actual:
         yield f"{_at(path)} is {shown(actual)}, expected {shown(expected)} (exact)"
+
+
+def bytes_apart(actual: bytes, expected: bytes) -> str:
+    """How two different contents differ: "has 5 bytes, expected 7 as in"."""
+    if len(actual) != len(expected):
+        return f"has {len(actual)} bytes, expected {len(expected)} as in"
+    first = next(index for index in range(len(actual)) if actual[index] != expected[index])
+    return f"differs from byte {first} on from"
 
 
 def close(expected: float, actual: float, absolute: float = 0.0, relative: float = 0.0) -> bool:

@@ -1,4 +1,4 @@
-"""What every rung of the check's ladder is given, and the shape of what it tells. Python 3.8's own library."""
+"""What every rung of the ladder is given, and the shape of what it tells. Python 3.8's own library."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Callable, Dict  # noqa: UP035  # Python 3.8 runs it
 
+from pipelines.in_engine.check_body import whole
 from pipelines.in_engine.check_cases import Request
 from pipelines.in_engine.check_http import Answer, Target
 
@@ -56,8 +57,8 @@ class Context:
 
     def send(self, request: Request, directory: Path, target: Target | None = None) -> Answer:
         """Ask the model (or ``target``); ``directory`` is where its file's body files are. NoAnswerError."""
-        body = request.body if request.body_file is None else (directory / request.body_file).read_bytes()
-        return (target or self.target).ask(request.method, request.path, request.headers, body)
+        request = whole(request, directory)
+        return (target or self.target).ask(request.method, request.path, request.headers, request.body)
 
 
 RungFunction = Callable[[Context], Piece]

@@ -3,48 +3,97 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final
 
 from pipelines.config import Model
-from pipelines.config_check import Check, Quality
-from pipelines.errors import ConfigError, Place
-from pipelines.in_engine.check_cases import Case, LineError, Row, golden_cases, quality_rows
-from pipelines.in_engine.check_metrics import NUMERIC
+from pipelines.config_check import Check
+from pipelines.quality_plan import plan_quality
+from pipelines.stages.batch_plan import plan_batch
+from pipelines.stages.check_abuse import plan_abuse
+from pipelines.stages.check_budgets import plan_budgets
+from pipelines.stages.check_golden import plan_golden
+from pipelines.stages.check_planned import FILES, Planned
+from pipelines.stages.check_schema import plan_schema
 
-T = TypeVar("T", Case, Row)
-
-FILES = "/modelport/files"
-"""Where the client finds the model's files: golden cases, data, bodies."""
-HOST = "model"
+HOST: Final = "model"
 """The name that the model's service has for the client."""
-LARGEST_FILE = 64 << 20
+
+PLANNERS: Final[tuple[Callable[[Model], Planned | None], ...]] = (
+    plan_schema,
+    plan_golden,
+    plan_budgets,
+    plan_abuse,
+)
+"""What each rung of the client asks; the client's own table has their order."""
+BEFORE_QUALITY: Final = ("schema", "golden", "record")
+"""Keys of the rungs that are climbed first. The quality rung has a program and an exec of its own."""
+CLIENT: Final = (
+    "check_client",
+    "check_rung",
+    "check_ready",
+    "check_cases",
+    "check_compare",
+    "check_http",
+    "check_body",
+)
+"""The programs that every climb needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckPlan:
-    """The requests of one check. ``files`` is what the client needs, relative to the model's directory."""
+    """The requests of one check."""
 
     check: Check
     directory: Path
-    cases: tuple[Case, ...] = ()
-    rows: tuple[Row, ...] = ()
-    files: tuple[str, ...] = ()
+    """The model's own."""
+    rungs: tuple[Planned, ...] = ()
+    quality: bool = False
+    """Whether the quality rung, which has a program and an exec of its own, is climbed too."""
+
+    @classmethod
+    def of(cls, model: Model) -> CheckPlan:
+        """The plan of the client's rungs. Raises ConfigError, see ``plan_check``."""
+        planned = [plan(model) for plan in PLANNERS]
+        rungs = tuple(one for one in planned if one is not None)
+        return cls(model.check, model.directory, rungs, model.check.quality is not None)
+
+    def only(self, *keys: str) -> CheckPlan:
+        """These rungs of the client alone."""
+        return replace(self, rungs=tuple(one for one in self.rungs if one.key in keys), quality=False)
+
+    @property
+    def first(self) -> CheckPlan:
+        """What is climbed before the quality rung."""
+        return self.only(*BEFORE_QUALITY)
+
+    @property
+    def later(self) -> CheckPlan:
+        """What is climbed after it."""
+        return self.only(*(one.key for one in self.rungs if one.key not in BEFORE_QUALITY))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the client needs, relative to the model's directory."""
+        return tuple(sorted(frozenset[str]().union(*(rung.files for rung in self.rungs))))
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What the client imports."""
+        return tuple(sorted({*CLIENT, *(name for rung in self.rungs for name in rung.programs)}))
 
     @property
     def longest_s(self) -> float:
         """An upper bound of the client's time, should every answer take as long as it may."""
-        lanes = self.check.quality.concurrency if self.check.quality else 1
-        waits = len(self.cases) + len(self.rows) / lanes + 2
-        return self.check.start_timeout_s + waits * self.check.request_timeout_s
+        waits = self.check.start_timeout_s + 2 * self.check.request_timeout_s
+        return waits + sum(rung.longest_s for rung in self.rungs)
 
     def to_client(self) -> str:
         """The client's plan: JSON, the same for the same configuration, for it is part of the cache's key."""
         check = self.check
-        plan = {
+        plan: dict[str, Any] = {  # Any: JSON of several depths
             "host": HOST,
             "port": check.port,
             "health": check.health,
@@ -52,17 +101,9 @@ class CheckPlan:
             "start_timeout_s": check.start_timeout_s,
             "request_timeout_s": check.request_timeout_s,
             "files": FILES,
-            "golden": check.golden,
-            "tolerance": {path: (t.absolute, t.relative) for path, t in check.tolerance.items()},
-            "ignore": check.ignore,
-            "quality": check.quality and quality_to_client(check.quality, check),
+            **{rung.key: dict(rung.section) for rung in self.rungs},
         }
         return json.dumps(plan, sort_keys=True)
-
-
-def quality_to_client(quality: Quality, check: Check) -> dict[str, object]:
-    """The section ``quality``, with what it leaves to ``check``."""
-    return {**quality.model_dump(mode="json"), "path": quality.path or check.path}
 
 
 def plan_check(model: Model) -> CheckPlan:
@@ -71,58 +112,7 @@ def plan_check(model: Model) -> CheckPlan:
     Raises:
         ConfigError: a file or a line of it is wrong; with its place.
     """
-    check, directory = model.check, model.directory
-    cases: list[Case] = []
-    rows: list[Row] = []
-    files: set[str] = set()
-    if check.golden:
-        file = directory / check.golden
-        cases = _read(file, lambda text: golden_cases(text, check.path))
-        files |= {check.golden, *_bodies(file, directory, cases)}
-    if check.quality:
-        file = directory / check.quality.data
-        path, numbers = check.quality.path or check.path, check.quality.metric in NUMERIC
-        rows = _read(file, lambda text: quality_rows(text, path, numbers=numbers))
-        files |= {check.quality.data, *_bodies(file, directory, rows)}
-    return CheckPlan(check, directory, tuple(cases), tuple(rows), tuple(sorted(files)))
-
-
-def _read(file: Path, parse: Callable[[str], list[T]]) -> list[T]:
-    try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise ConfigError(
-                f"the file has more than {LARGEST_FILE >> 20} MB",
-                place=Place(file),
-                hint="check with fewer cases",
-            )
-        return parse(file.read_text("utf-8"))
-    except LineError as err:
-        raise ConfigError(str(err), place=Place(file, err.line or None), hint=err.hint) from err
-    except UnicodeDecodeError as err:
-        raise ConfigError("the file is not UTF-8 text", place=Place(file), hint="save it as UTF-8") from err
-    except OSError as err:
-        raise ConfigError(
-            f"the file can't be read: {err.strerror}", place=Place(file), hint="is it there?"
-        ) from err
-
-
-def _bodies(file: Path, directory: Path, cases: Sequence[Case | Row]) -> set[str]:
-    """The body files that ``cases`` of ``file`` name, relative to ``directory``."""
-    found = set()
-    for case in cases:
-        if case.request.body_file is None:
-            continue
-        body = file.parent / case.request.body_file
-        if not body.is_file():
-            raise ConfigError(
-                f'there is no file "{case.request.body_file}"',
-                place=Place(file, case.line),
-                hint=f"body_file is relative to the directory of {file.name}",
-            )
-        found.add(body.relative_to(directory).as_posix())
-    return found
-
-
-def as_pattern(path: str) -> str:
-    """``path`` as a pattern that matches itself only."""
-    return re.sub(r"([\\*?\[\]!])", r"\\\1", path)
+    plan_batch(model)
+    if model.check.quality is not None:
+        plan_quality(model)
+    return CheckPlan.of(model)
