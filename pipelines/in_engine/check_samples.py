@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipelines.in_engine.check_body import whole
 from pipelines.in_engine.check_cases import Request, request_of
 from pipelines.in_engine.check_golden import read_cases
-from pipelines.in_engine.check_rung import Context
+from pipelines.in_engine.check_rung import Context, Piece
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,17 @@ class Sample:
     status: int
 
 
-def samples(context: Context) -> list[Sample]:
-    """Those of the golden cases; and of the quality data where no golden case expects 200 to 299."""
-    found = _golden(context)
-    if any(200 <= one.status < 300 for one in found):
-        return found
-    return found + _quality(context)
+def samples(context: Context, section: Piece) -> list[Sample]:
+    """Those that ``section`` of the plan has: of the golden cases, and of the quality data."""
+    return _golden(context, section.get("golden")) + _quality(context, section.get("quality"))
 
 
-def good_samples(context: Context) -> list[Sample]:
+def good_samples(context: Context, section: Piece) -> list[Sample]:
     """Those that are answered well."""
-    return [one for one in samples(context) if 200 <= one.status < 300]
+    return [one for one in samples(context, section) if 200 <= one.status < 300]
 
 
-def _golden(context: Context) -> list[Sample]:
-    section = context.plan.get("golden")
+def _golden(context: Context, section: Piece | None) -> list[Sample]:
     if not section:
         return []
     cases, directory = read_cases(context, section)
@@ -46,8 +42,7 @@ def _golden(context: Context) -> list[Sample]:
     ]
 
 
-def _quality(context: Context) -> list[Sample]:
-    section = context.plan.get("samples")
+def _quality(context: Context, section: Piece | None) -> list[Sample]:
     if not section:
         return []
     directory = (context.files / section["file"]).parent

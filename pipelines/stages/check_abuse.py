@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from pipelines.config import Model
-from pipelines.stages.check_planned import SAMPLES, SAMPLES_PROGRAMS, Planned
+from pipelines.stages.check_planned import Planned
+from pipelines.stages.check_samples import PROGRAMS as SAMPLES_PROGRAMS
+from pipelines.stages.check_samples import plan_samples
 
 PROGRAMS: Final = ("check_abuse", "check_attacks", *SAMPLES_PROGRAMS)
 MOST_SHOTS: Final = 300
@@ -13,14 +15,15 @@ MOST_SHOTS: Final = 300
 
 
 def plan_abuse(model: Model) -> Planned | None:
-    """The rung's plan."""
+    """The rung's plan. Raises ConfigError: a file with good requests is wrong."""
     abuse = model.check.abuse
     if abuse is None:
         return None
+    samples, files = plan_samples(model)
     return Planned(
         key="abuse",
-        section=abuse.model_dump(mode="json"),
+        section={**abuse.model_dump(mode="json"), "samples": samples},
         programs=PROGRAMS,
+        files=files,
         longest_s=MOST_SHOTS * abuse.within_s + 30 * model.check.request_timeout_s,
-        needs=SAMPLES,
     )

@@ -17,10 +17,6 @@ T = TypeVar("T")
 FILES = "/modelport/files"
 """Where the client finds the model's files: golden cases, data, bodies."""
 LARGEST_FILE = 64 << 20
-SAMPLES = frozenset({"golden", "samples"})
-"""Keys of the sections with requests that the model answers."""
-SAMPLES_PROGRAMS = ("check_samples", "check_golden", "check_compare", "check_body")
-"""The programs that read them."""
 
 
 @dataclass(frozen=True, slots=True)

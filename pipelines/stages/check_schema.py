@@ -18,7 +18,9 @@ from pipelines.config_schema_check import SchemaCheck
 from pipelines.published import CouldNotTell
 from pipelines.registries.descriptors import canonical_json, sha256
 from pipelines.schema_conformance import Verdict, document_of_file, judged, unpacked
-from pipelines.stages.check_planned import SAMPLES, SAMPLES_PROGRAMS, Planned
+from pipelines.stages.check_planned import Planned
+from pipelines.stages.check_samples import PROGRAMS as SAMPLES_PROGRAMS
+from pipelines.stages.check_samples import plan_samples
 from pipelines.values import JSON
 
 if TYPE_CHECKING:
@@ -45,9 +47,10 @@ def plan_schema(model: Model) -> Planned | None:
     if schema is None:
         return None
     document_of_file(model, schema)
-    section: dict[str, JSON] = {"openapi": schema.openapi, "most": schema.samples}
+    samples, files = plan_samples(model)
+    section: dict[str, JSON] = {"openapi": schema.openapi, "most": schema.samples, "samples": samples}
     longest_s = (schema.samples + 1) * model.check.request_timeout_s
-    return Planned("schema", section, PROGRAMS, longest_s=longest_s, needs=SAMPLES)
+    return Planned("schema", section, PROGRAMS, files, longest_s)
 
 
 async def judge_schema(rung: Rung, judging: Judging) -> Rung:
