@@ -12,24 +12,29 @@ if TYPE_CHECKING:
 MOST_ROWS: Final = 20
 WIDEST: Final = (8, 28, 26, 30, 48, 14, 24)
 """Characters of each column; a longer text is cut in its middle. All of it is in the record."""
+BLOCKS: Final = "blocks"
 HEADING: Final = ("severity", "id", "package", "installed → fixed", "where", "since", "")
 
 
 def table(verdict: Verdict, rows: int = MOST_ROWS) -> str:
-    """The findings of ``verdict``, those that block first, then worst first: at most ``rows`` of them."""
-    if not verdict.findings:
-        return ""
+    """The findings of ``verdict``, those that block first, then worst first: at most ``rows`` of them.
+
+    What is ``low`` and lets the release pass is counted only.
+    """
     standing = _standing(verdict)
-    shown = sorted(verdict.findings, key=lambda one: standing.get(id(one), "").find("blocks"), reverse=True)
-    cells = [HEADING, *(_row(one, standing.get(id(one), "")) for one in shown[:rows])]
+    told = [one for one in verdict.findings if one.severity != "low" or id(one) in standing]
+    if not told:
+        return ""
+    told.sort(key=lambda one: standing.get(id(one)) != BLOCKS)
+    cells = [HEADING, *(_row(one, standing.get(id(one), "")) for one in told[:rows])]
     lines = _aligned([[_cut(text, width) for text, width in zip(row, WIDEST, strict=True)] for row in cells])
-    left = len(shown) - rows
-    return "\n".join([*lines, f"and {left} more, in the record"] if left > 0 else lines)
+    left = len(verdict.findings) - min(rows, len(told))
+    return "\n".join([*lines, f"and {left} more, in the record"] if left else lines)
 
 
 def _standing(verdict: Verdict) -> dict[int, str]:
     """What becomes of each finding, by its identity: equal findings in two places stand apart."""
-    told = {id(one): "blocks" for one in verdict.blocking}
+    told = {id(one): BLOCKS for one in verdict.blocking}
     told |= {id(one): f"waived until {waiver.expires}" for one, waiver in verdict.waived}
     told |= {id(one): "known" for one in verdict.known}
     return told | {id(one): "no fix is known" for one in verdict.unfixed}

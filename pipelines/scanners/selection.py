@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipelines.scanners.licences import Licences
 from pipelines.scanners.model_files import ModelFiles
 from pipelines.scanners.os_packages import OsPackages
 from pipelines.scanners.python_packages import PythonPackages
@@ -21,4 +22,5 @@ def scanners_of(model: Model) -> tuple[Scanner, ...]:
         PythonPackages(model.directory),
         Secrets(),
         ModelFiles(),
+        Licences.of(model),
     )

@@ -220,6 +220,11 @@ def test_the_table_has_a_line_for_each_finding_and_an_end() -> None:
     assert lines[-1] == "and 10 more, in the record"
     assert len(lines) == 22
     assert table(judge([result()], ScanPolicy(), TODAY)) == ""
+    low, medium = vulnerable(id_="LOW", severity="low"), vulnerable(id_="MEDIUM", severity="medium")
+    assert table(judge([result(low)], ScanPolicy(), TODAY)) == ""
+    shown = table(judge([result(low, medium)], ScanPolicy(), TODAY))
+    assert ("LOW" in shown, "MEDIUM" in shown, "and 1 more" in shown) == (False, True, True)
+    assert "LOW" in table(judge([result(low)], policy(block_at={"python_packages": "low"}), TODAY))
     assert (
         max(map(len, table(judge([result(vulnerable(id_="x" * 900))], ScanPolicy(), TODAY)).splitlines()))
         < 120
