@@ -1,4 +1,4 @@
-"""Requests that the model answers, for the rungs that need some: schema, budgets, abuse."""
+"""Some of the quality rung's requests, for rungs that need one that is answered well: schema, load, abuse."""
 
 from __future__ import annotations
 
@@ -6,43 +6,33 @@ from typing import Final
 
 from pipelines.config import Model
 from pipelines.quality_plan import plan_quality
-from pipelines.stages.check_golden import plan_golden, read_golden
+from pipelines.stages.check_planned import Planned
 from pipelines.values import JSON
 
-PROGRAMS: Final = ("check_samples", "check_golden", "check_compare", "check_body")
-MOST_ROWS: Final = 100
-"""Rows of quality data that are used; a load goes round them."""
+MOST: Final = 200
 
 
-def plan_samples(model: Model) -> tuple[dict[str, JSON], frozenset[str]]:
-    """What the client reads them from, and the files that it needs.
-
-    They are the golden cases; beside them rows of the quality data where no golden case is answered well.
+def plan_samples(model: Model) -> Planned | None:
+    """The requests; None where there are golden cases, which are asked then, or no such rung is wanted.
 
     Raises:
-        ConfigError: a file or a line of it is wrong.
+        ConfigError: the data is wrong, see ``plan_quality``.
     """
-    section: dict[str, JSON] = {}
-    files: frozenset[str] = frozenset()
-    golden = plan_golden(model)
-    if golden is not None:
-        section["golden"] = dict(golden.section)
-        files = golden.files
-        if any(200 <= case.expected.status < 300 for case in read_golden(model)[0]):
-            return section, files
-    quality = model.check.quality
-    if quality is not None:
-        plan = plan_quality(model)
-        rows = plan.data.rows[:MOST_ROWS]
-        section["quality"] = {
-            "file": quality.data,
-            "path": quality.path or model.check.path,
-            "rows": [{"line": row.line, "name": row.name, "request": _json(row.wanted)} for row in rows],
-        }
-        files |= frozenset(plan.files)
-    return section, files
+    check = model.check
+    wanted = check.budgets is not None or check.abuse is not None or check.schema_ is not None
+    if check.quality is None or check.golden is not None or not wanted:
+        return None
+    plan = plan_quality(model)
+    rows: list[JSON] = [
+        {"line": row.line, "name": row.name, "request": _json(row.wanted)} for row in plan.data.rows[:MOST]
+    ]
+    section: dict[str, JSON] = {
+        "file": check.quality.data,
+        "path": check.quality.path or check.path,
+        "rows": rows,
+    }
+    return Planned("samples", section, (), files=frozenset(plan.files))
 
 
-def _json(value: dict[str, object]) -> dict[str, JSON]:
-    """The request as it was read: JSON already."""
-    return value  # type: ignore[return-value]  # read from JSON, CSV or Parquet into JSON's types
+def _json(wanted: dict[str, object]) -> JSON:
+    return wanted  # type: ignore[return-value]  # a request as it was read: JSON
