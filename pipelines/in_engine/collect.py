@@ -1,9 +1,10 @@
 """What is in the image: OS packages, Python packages, weight files. One line of JSON on standard output.
 
-Usage: python3 -m pipelines.in_engine.collect ROOT [GLOB…]
+Usage: python3 -m pipelines.in_engine.collect ROOT [--md5] [GLOB…]
 
-``GLOB`` names weight files of this model that no well-known suffix tells. Scan and inventory both read the
-answer; they run this with the same arguments, so an engine runs it once.
+``GLOB`` names weight files of this model that no well-known suffix tells; ``--md5`` asks for their MD5, too,
+which is what DVC knows a file by. Scan and inventory both read the answer; they run this with the same
+arguments, so an engine runs it once.
 """
 
 import email.parser
@@ -11,6 +12,7 @@ import hashlib
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import BinaryIO
 
 from pipelines.in_engine.os_package_lists import (
     apk_packages,
@@ -19,6 +21,8 @@ from pipelines.in_engine.os_package_lists import (
     unread_database,
 )
 from pipelines.in_engine.rootfs import File, Problems, files, os_release, shipped_by_debian, tell
+from pipelines.in_engine.weight_facts import facts_of
+from pipelines.in_engine.weight_origin import cached_name, card_of, origin_of
 
 WEIGHT_SUFFIXES = (
     ".safetensors",
@@ -49,6 +53,10 @@ WEIGHT_SUFFIXES = (
     ".skops",
 )
 
+MD5 = "--md5"
+POINTER = "git lfs pointer"
+POINTER_START = b"version https://git-lfs.github.com/spec/"
+
 MAGIC = (
     (b"\x93NUMPY", "npy"),
     (b"GGUF", "gguf"),
@@ -66,7 +74,8 @@ MAGIC = (
 
 def main(arguments: list[str]) -> int:
     """Collect; the exit code is 1 when part of the image could not be read, so that no engine keeps it."""
-    root, globs = Path(arguments[0]), arguments[1:]
+    root, md5 = Path(arguments[0]), MD5 in arguments
+    globs = [one for one in arguments[1:] if one != MD5]
     problems = Problems()
     owned = shipped_by_debian(root)
     python: list[dict[str, object]] = []
@@ -74,8 +83,8 @@ def main(arguments: list[str]) -> int:
     for file in files(root, problems):
         if file.name in ("METADATA", "PKG-INFO") or file.name.endswith(".egg-info"):
             python.extend(_distribution(file, owned, problems))
-        elif _is_weights(file, globs, owned):
-            weights.extend(_weights(file, problems))
+        elif _is_weights(named := _as_named(file), globs, owned):
+            weights.extend(_weights(named, problems, md5))
     tell(
         {
             "os_release": os_release(root),
@@ -136,20 +145,51 @@ def _is_weights(file: File, globs: list[str], owned: frozenset[str]) -> bool:
     return "tests" not in parts and "test" not in parts
 
 
-def _weights(file: File, problems: Problems) -> list[dict[str, object]]:
+def _as_named(file: File) -> File:
+    """The Hugging Face hub's cache keeps a file under its digest: then as the snapshot names it."""
+    name = cached_name(file.path, file.real) if "/models--" in file.path else ""
+    return File(name, file.real, file.size) if name else file
+
+
+def _weights(file: File, problems: Problems, md5: bool) -> list[dict[str, object]]:
+    """One weight file: its digest, and what its own header and its neighbours say of it."""
     try:
         with file.open() as stream:
-            head = stream.read(16)
-            stream.seek(0)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            head = stream.read(48)
+            digests = _digests(stream, ("sha256", "md5") if md5 else ("sha256",))
+            kind = _format(file, head)
+            facts = facts_of(stream, kind, file.size)
     except OSError as err:
         problems.add(file.path, err.strerror or err)
         return []
-    return [{"path": file.path, "size": file.size, "sha256": digest, "format": _format(file, head)}]
+    if kind == POINTER:
+        problems.add(file.path, "a Git LFS pointer instead of the file: run `git lfs pull` before the build")
+    return [
+        {
+            "path": file.path,
+            "size": file.size,
+            "format": kind,
+            **digests,
+            "facts": facts,
+            "hub": origin_of(file.path, file.real),
+            "card": card_of(file.real),
+        }
+    ]
+
+
+def _digests(stream: BinaryIO, names: tuple[str, ...]) -> dict[str, str]:
+    made = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+    stream.seek(0)
+    while data := stream.read(1 << 20):
+        for one in made.values():
+            one.update(data)
+    return {name: one.hexdigest() for name, one in made.items()}
 
 
 def _format(file: File, head: bytes) -> str:
     """The format by content where that tells, else by suffix."""
+    if head.startswith(POINTER_START):
+        return POINTER
     suffix = next((s for s in WEIGHT_SUFFIXES if file.path.lower().endswith(s)), "").lstrip(".")
     if suffix in ("safetensors", "onnx", "npz", "keras", "skops"):
         return suffix

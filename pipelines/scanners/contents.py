@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -47,6 +47,14 @@ class WeightFile:
     size: int
     sha256: str
     format: str
+    md5: str = ""
+    """Only where the checkout has DVC files, which know their files by it."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What its header says: tensors, parameters, types (any: JSON of ``in_engine/weight_facts.py``)."""
+    hub: Mapping[str, str] = field(default_factory=dict)
+    """Repository and revision of the Hugging Face hub, as its client left them in the image."""
+    card: Mapping[str, str] = field(default_factory=dict)
+    """What the model card beside it says."""
 
 
 @dataclass(frozen=True, slots=True)
