@@ -55,7 +55,7 @@ class Abuser:
         self.health = context.plan["health"]
         self.target = Target(context.plan["host"], context.plan["port"], self.plan["within_s"])
         self.patient = context.target
-        good = good_samples(context, self.plan["samples"])
+        good = good_samples(context)
         self.good: Sample | None = min(good, key=lambda one: len(one.request.body or b""), default=None)
         headers = (("Content-Type", JSON_TYPE),)
         own = Request("POST", context.plan["path"], headers, b'{"data": "x"}')

@@ -63,7 +63,7 @@ def budgets(context: Context) -> Piece:
 
 
 def _under_load(context: Context, wanted: Piece, figures: Piece, missing: Piece) -> Piece:
-    asked = good_samples(context, wanted["samples"])
+    asked = good_samples(context)
     if not asked:
         why = "there is no golden case (or row of quality data) with a good answer to load the model with"
         missing.update({name: why for name in LATENCIES if name in wanted["figures"]})

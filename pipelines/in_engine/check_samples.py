@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipelines.in_engine.check_body import whole
 from pipelines.in_engine.check_cases import Request, request_of
 from pipelines.in_engine.check_golden import read_cases
-from pipelines.in_engine.check_rung import Context, Piece
+from pipelines.in_engine.check_rung import Context
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,18 @@ class Sample:
     status: int
 
 
-def samples(context: Context, section: Piece) -> list[Sample]:
-    """Those that ``section`` of the plan has: of the golden cases, and of the quality data."""
-    return _golden(context, section.get("golden")) + _quality(context, section.get("quality"))
+def samples(context: Context) -> list[Sample]:
+    """Those of the golden cases, and of the quality data where the plan has some."""
+    return _golden(context) + _quality(context)
 
 
-def good_samples(context: Context, section: Piece) -> list[Sample]:
+def good_samples(context: Context) -> list[Sample]:
     """Those that are answered well."""
-    return [one for one in samples(context, section) if 200 <= one.status < 300]
+    return [one for one in samples(context) if 200 <= one.status < 300]
 
 
-def _golden(context: Context, section: Piece | None) -> list[Sample]:
+def _golden(context: Context) -> list[Sample]:
+    section = context.plan.get("golden")
     if not section:
         return []
     cases, directory = read_cases(context, section)
@@ -42,7 +43,8 @@ def _golden(context: Context, section: Piece | None) -> list[Sample]:
     ]
 
 
-def _quality(context: Context, section: Piece | None) -> list[Sample]:
+def _quality(context: Context) -> list[Sample]:
+    section = context.plan.get("samples")
     if not section:
         return []
     directory = (context.files / section["file"]).parent

@@ -37,7 +37,7 @@ def schema(context: Context) -> Piece:
         }
     answers: list[Piece] = []
     section = context.plan["schema"]
-    for sample in samples(context, section["samples"])[: section["most"]]:
+    for sample in samples(context)[: section["most"]]:
         answer = _answered(context, sample)
         if len(packed) + len(pack(json.dumps([*answers, answer]))) > room:
             break

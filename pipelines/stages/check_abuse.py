@@ -7,7 +7,7 @@ from typing import Final
 from pipelines.config import Model
 from pipelines.stages.check_planned import Planned
 from pipelines.stages.check_samples import PROGRAMS as SAMPLES_PROGRAMS
-from pipelines.stages.check_samples import plan_samples
+from pipelines.stages.check_samples import SAMPLES
 
 PROGRAMS: Final = ("check_abuse", "check_attacks", *SAMPLES_PROGRAMS)
 MOST_SHOTS: Final = 300
@@ -15,15 +15,14 @@ MOST_SHOTS: Final = 300
 
 
 def plan_abuse(model: Model) -> Planned | None:
-    """The rung's plan. Raises ConfigError: a file with good requests is wrong."""
+    """The rung's plan."""
     abuse = model.check.abuse
     if abuse is None:
         return None
-    samples, files = plan_samples(model)
     return Planned(
         key="abuse",
-        section={**abuse.model_dump(mode="json"), "samples": samples},
+        section=abuse.model_dump(mode="json"),
         programs=PROGRAMS,
-        files=files,
+        needs=SAMPLES,
         longest_s=MOST_SHOTS * abuse.within_s + 30 * model.check.request_timeout_s,
     )

@@ -19,7 +19,7 @@ from pipelines.errors import CheckFailed
 from pipelines.published import CouldNotTell
 from pipelines.stages.check_planned import Planned
 from pipelines.stages.check_samples import PROGRAMS as SAMPLES_PROGRAMS
-from pipelines.stages.check_samples import plan_samples
+from pipelines.stages.check_samples import SAMPLES
 from pipelines.values import JSON
 
 if TYPE_CHECKING:
@@ -37,21 +37,19 @@ _PLACES: Final = ("/usr/local/bin", "/usr/bin", "/bin")
 
 
 def plan_budgets(model: Model) -> Planned | None:
-    """The rung's plan; the limits are no part of it. Raises ConfigError: a file is wrong."""
+    """The rung's plan; the limits are no part of it."""
     budgets = model.check.budgets
     if budgets is None:
         return None
     figures = [name for name in budgets.wanted if name in FROM_CLIENT]
     load = budgets.load
-    samples, files = plan_samples(model)
     section: dict[str, JSON] = {
         **load.model_dump(mode="json"),
         "figures": list(figures),
         "runner_port": RUNNER_PORT,
-        "samples": samples,
     }
     longest_s = load.seconds + (load.warmup + load.concurrency + 1) * model.check.request_timeout_s
-    return Planned(key="load", section=section, programs=PROGRAMS, files=files, longest_s=longest_s)
+    return Planned(key="load", section=section, programs=PROGRAMS, longest_s=longest_s, needs=SAMPLES)
 
 
 async def with_runner(container: dagger.Container, judging: Judging) -> dagger.Container:
@@ -156,12 +154,12 @@ async def _measured_again(rung: Rung, judging: Judging) -> dict[str, float]:
     from pipelines.stages.check_ladder import climb  # noqa: PLC0415
     from pipelines.stages.check_plan import CheckPlan  # noqa: PLC0415
 
-    planned = plan_budgets(judging.model)
-    if planned is None:
-        return {}
-    planned = replace(planned, section={**planned.section, "again": True})
-    plan = CheckPlan(judging.model.check, judging.model.directory, (planned,))
-    for found in await climb(plan, judging, fresh=str(time.time_ns())):
+    plan = CheckPlan.of(judging.model).only("load")
+    rungs = tuple(
+        replace(one, section={**one.section, "again": True}) if one.key == "load" else one
+        for one in plan.rungs
+    )
+    for found in await climb(replace(plan, rungs=rungs), judging, fresh=str(time.time_ns())):
         if found.name == "budgets" and found.ok:
             return dict(found.facts["figures"])
     return {}

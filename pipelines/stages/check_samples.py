@@ -10,6 +10,10 @@ from pipelines.stages.check_planned import Planned
 from pipelines.values import JSON
 
 MOST: Final = 200
+SAMPLES: Final = frozenset({"golden", "samples"})
+"""The keys of the sections with such requests."""
+PROGRAMS: Final = ("check_samples", "check_golden", "check_compare", "check_body")
+"""The programs that read them."""
 
 
 def plan_samples(model: Model) -> Planned | None:

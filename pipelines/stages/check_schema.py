@@ -20,7 +20,7 @@ from pipelines.registries.descriptors import canonical_json, sha256
 from pipelines.schema_conformance import Verdict, document_of_file, judged, unpacked
 from pipelines.stages.check_planned import Planned
 from pipelines.stages.check_samples import PROGRAMS as SAMPLES_PROGRAMS
-from pipelines.stages.check_samples import plan_samples
+from pipelines.stages.check_samples import SAMPLES
 from pipelines.values import JSON
 
 if TYPE_CHECKING:
@@ -47,10 +47,9 @@ def plan_schema(model: Model) -> Planned | None:
     if schema is None:
         return None
     document_of_file(model, schema)
-    samples, files = plan_samples(model)
-    section: dict[str, JSON] = {"openapi": schema.openapi, "most": schema.samples, "samples": samples}
+    section: dict[str, JSON] = {"openapi": schema.openapi, "most": schema.samples}
     longest_s = (schema.samples + 1) * model.check.request_timeout_s
-    return Planned("schema", section, PROGRAMS, files, longest_s)
+    return Planned("schema", section, PROGRAMS, longest_s=longest_s, needs=SAMPLES)
 
 
 async def judge_schema(rung: Rung, judging: Judging) -> Rung:
@@ -180,9 +179,9 @@ async def _asked(published: Published, judging: Judging, schema: SchemaCheck) ->
     from pipelines.stages.check_ladder import climb  # noqa: PLC0415  # it imports the hooks, and they this
     from pipelines.stages.check_plan import CheckPlan  # noqa: PLC0415
 
-    section: dict[str, JSON] = {"openapi": schema.openapi, "most": 0, "samples": {}}
+    section: dict[str, JSON] = {"openapi": schema.openapi, "most": 0}
     planned = Planned("schema", section, PROGRAMS, longest_s=judging.model.check.request_timeout_s)
-    plan = CheckPlan(judging.model.check, judging.model.directory, (planned,))
+    plan = CheckPlan(judging.model.check, judging.model.directory, (planned,), ("schema",))
     image = await container(published)
     last: Rung | None = None
     for last in await climb(plan, replace(judging, image=image)):
