@@ -12,7 +12,7 @@ import json
 import secrets
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -89,17 +89,15 @@ def ended(lines: list[str]) -> Iterator[tuple[Row, bool]]:
         yield Row(*json.loads(line)), number not in again
 
 
-def read_files(path: Path, size: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """The regular files that are wanted: path, number in the tar, content. Raises DamagedLayer."""
+def read_files(path: Path, size: int, numbers: Collection[int]) -> Iterator[tuple[int, IO[bytes]]]:
+    """The regular files with these numbers in the tar, and their content. Raises DamagedLayer."""
+    last = max(numbers, default=-1)
     try:
         with opened(path, size) as stream, _archive(stream) as archive:
-            for number, member in enumerate(_members(archive)):
-                name = _clean(member.name)
-                if member.isreg() and wanted(name) and (content := archive.extractfile(member)):
-                    yield name, number, content
-    except UnknownPackingError as err:
-        raise DamagedLayer(str(err)) from err
-    except LayerTooBigError as err:
+            for number, member in zip(range(last + 1), _members(archive), strict=False):
+                if number in numbers and member.isreg() and (content := archive.extractfile(member)):
+                    yield number, content
+    except (UnknownPackingError, LayerTooBigError) as err:
         raise DamagedLayer(str(err)) from err
     except _DAMAGED as err:
         raise DamagedLayer(f"it can't be read: {err}") from err

@@ -113,7 +113,7 @@ class ForwardStream:
 
 @contextmanager
 def opened(path: Path, packed: int) -> Iterator[ForwardStream]:
-    """The unpacked tar of a layer. It and reading raise the errors above, OSError, zlib.error and EOFError."""
+    """The unpacked tar of a layer. It and reading raise these errors, OSError, zlib.error, EOFError."""
     if not path.exists():
         raise FileNotFoundError(f"the layout has no blob {short(path.name)}")
     with path.open("rb") as file:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,8 @@ class LayerEntry:
     """The digest of its layer."""
     index: int
     """The layer's number, from 1, the base's first."""
+    number: int
+    """How manieth it is in its layer, from 0."""
     deleted_by: int | None
     """The number of the layer that deletes or replaces it; None: it is in the final file system."""
     replaced: bool = False
@@ -124,23 +126,24 @@ class ImageLayers:
         for index in range(len(self.layers), 0, -1):
             layer = self.layers[index - 1]
             added: list[tuple[str, str]] = []
-            for row, last in self._rows(layer):
+            for number, (row, last) in enumerate(self._rows(layer)):
                 upper.count()
                 if not row.is_whiteout:
-                    yield _entry(row, layer, index, *upper.fate(row, index, last=last))
+                    yield _entry(row, layer, (index, number), *upper.fate(row, index, last=last))
                 if last:
                     added.append((row.kind, row.path))
             for kind, path in added:
                 upper.add(kind, path, index)
 
-    def read(self, index: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int, IO[bytes]]]:
-        """The files of layer ``index`` whose path is wanted: path, how manieth in the layer, content.
+    def read(self, index: int, numbers: Collection[int]) -> Iterator[tuple[int, IO[bytes]]]:
+        """The content of the files with these numbers in layer ``index``, each read before the next comes.
 
-        A content is read before the next is asked for. Raises CouldNotLookError.
+        Raises:
+            CouldNotLookError: the layer can't be read.
         """
         layer = self.layers[index - 1]
         try:
-            yield from read_files(layer.path, layer.size, wanted)
+            yield from read_files(layer.path, layer.size, numbers)
         except DamagedLayer as err:
             raise CouldNotLookError(f"layer {index} ({layer.digest[:19]}): {err}") from err
 
@@ -165,7 +168,9 @@ class ImageLayers:
         yield from ended(rows)
 
 
-def _entry(row: Row, layer: Layer, index: int, deleted_by: int | None, replaced: bool) -> LayerEntry:
+def _entry(
+    row: Row, layer: Layer, place: tuple[int, int], deleted_by: int | None, replaced: bool
+) -> LayerEntry:
     return LayerEntry(
         row.path,
         KINDS[row.kind],
@@ -176,7 +181,7 @@ def _entry(row: Row, layer: Layer, index: int, deleted_by: int | None, replaced:
         row.target,
         row.capabilities,
         layer.digest,
-        index,
+        *place,
         deleted_by,
         replaced,
     )

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import anyio
+from anyio import to_thread
 
 from pipelines.config_scan import ScanPolicy
-from pipelines.in_engine.secret_rules import CONTENT_RULES, is_placeholder, is_secret_name, masked
+from pipelines.in_engine.secret_formats import MORE_RULES
+from pipelines.in_engine.secret_rules import (
+    CONTENT_RULES,
+    FILE_RULES,
+    is_placeholder,
+    is_secret_name,
+    masked,
+)
 from pipelines.scanners.paths import matches
-from pipelines.scanners.port import Finding, ImageView, ScannerName, ScannerResult
+from pipelines.scanners.port import CouldNotLookError, Finding, ImageView, ScannerName, ScannerResult
 
 KNOWN_HARMLESS = (
     # Keys and certificates that libraries test themselves with (tornado, twisted, aiohttp…).
@@ -21,11 +31,14 @@ KNOWN_HARMLESS = (
     "/usr/lib/python3*/test/*",
     "/usr/local/lib/python3*/test/*",
     "*/site-packages/*/examples/*",
+    # A published package's README.
+    "*/site-packages/*.dist-info/METADATA",
     # Manuals show what keys look like.
     "/usr/share/doc/*",
     "/usr/share/man/*",
 )
 """Paths of published packages whose "secrets" everybody has. What is found there is counted, not judged."""
+RULES: Final = (*CONTENT_RULES, *MORE_RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +49,57 @@ class Secrets:
     network: str = field(default="", init=False)
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
-        """What looks like a usable secret; values are masked where they are found."""
+        """What looks like a usable secret, in deleted files too; values are masked where they are found."""
+        layers: list[ScannerResult] = []
+
+        async def in_layers() -> None:
+            layers.append(await _in_layers(image, policy.secrets.ignore))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(in_layers)
+            result = await _in_files(image, policy.secrets.ignore)
+        hidden = layers[0]
+        return replace(
+            result,
+            audited=result.audited and hidden.audited,
+            reason="; ".join(filter(None, (result.reason, hidden.reason))),
+            findings=(*result.findings, *hidden.findings),
+            looked_at=result.looked_at + hidden.looked_at,
+            note=", ".join(filter(None, (result.note, hidden.note))),
+        )
+
+
+async def _in_files(image: ImageView, ignore: tuple[str, ...]) -> ScannerResult:
+    """The final file system and the environment."""
+    try:
         environment = await image.environment()
-        return result_of(await image.run("find_secrets"), environment, policy.secrets.ignore)
+        return result_of(await image.run("find_secrets"), environment, ignore)
+    except CouldNotLookError as err:
+        return ScannerResult("secrets", audited=False, reason=str(err))
+
+
+async def _in_layers(image: ImageView, ignore: tuple[str, ...]) -> ScannerResult:
+    """What the layers and the configuration tell beyond that."""
+    from pipelines.scanners.config_secrets import secrets_in_config  # noqa: PLC0415  with the layers only
+    from pipelines.scanners.deleted_secrets import secrets_of_deleted  # noqa: PLC0415  likewise
+
+    try:
+        layers = await image.layers()
+        told = await to_thread.run_sync(secrets_of_deleted, layers, abandon_on_cancel=True)
+    except CouldNotLookError as err:
+        reason = f"deleted files and the history not searched: {err}"
+        return ScannerResult("secrets", audited=False, reason=reason)
+    judged = [one for one in told["found"] if not matches(one["path"], (*KNOWN_HARMLESS, *ignore))]
+    in_config = secrets_in_config(layers.config, tuple(layer.digest for layer in layers.layers))
+    problems = told["problems"]
+    return ScannerResult(
+        "secrets",
+        audited=not problems,
+        reason=f"not read in a layer: {'; '.join(problems[:3])}" if problems else "",
+        findings=(*map(_in_deleted, judged), *in_config),
+        looked_at=told["looked_at"],
+        note=f"{told['looked_at']} deleted or replaced files searched too" if told["looked_at"] else "",
+    )
 
 
 def result_of(told: dict[str, Any], environment: dict[str, str], ignore: tuple[str, ...]) -> ScannerResult:
@@ -52,13 +113,12 @@ def result_of(told: dict[str, Any], environment: dict[str, str], ignore: tuple[s
         reason=f"not read: {'; '.join(problems[:3])}" if problems else "",
         findings=(*map(_in_file, judged), *_in_environment(environment)),
         looked_at=told["looked_at"],
-        data=f"{len(CONTENT_RULES)} rules, {told['bytes'] >> 20} MiB",
+        data=f"{len(RULES) + len(FILE_RULES)} rules, {told['bytes'] >> 20} MiB",
         note=f"{passed_over} in known test data" if passed_over else "",
     )
 
 
 def _in_file(one: dict[str, Any]) -> Finding:
-    where = f"{one['path']}:{one['line']}"
     more = f", and {one['more']} more in this file" if one["more"] else ""
     return Finding(
         scanner="secrets",
@@ -66,8 +126,20 @@ def _in_file(one: dict[str, Any]) -> Finding:
         severity=one["severity"],
         subject=one["path"],
         title=f"{one['title']} {one['masked']}{more}",
-        where=where,
+        where=f"{one['path']}:{one['line']}",
+        line=one["line"],
         hint="take it out of the image and replace it where it is valid; give it at run time, as a secret",
+    )
+
+
+def _in_deleted(one: dict[str, Any]) -> Finding:
+    finding = _in_file(one)
+    return replace(
+        finding,
+        title=f"{finding.title}, in layer {one['index']}; {one['fate']}, still in the image",
+        layer=one["layer"],
+        hint=f"do not bring it into layer {one['index']} at all (a secret mount: `RUN --mount=type=secret`): "
+        "what a later layer deletes is still pulled. Replace the secret where it is valid",
     )
 
 
@@ -92,8 +164,5 @@ def _secrets_in(name: str, value: bytes) -> list[tuple[str, bytes]]:
     if is_secret_name(name) and not is_placeholder(value):
         return [("secret in the environment", value)]
     return [
-        (rule.title, found)
-        for rule in CONTENT_RULES
-        for _, found, level in rule.find(value)
-        if level == "critical"
+        (rule.title, found) for rule in RULES for _, found, level in rule.find(value) if level == "critical"
     ][:1]
