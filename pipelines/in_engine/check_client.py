@@ -24,7 +24,7 @@ RUNGS = (
     ("load", "budgets", "check_load.budgets"),
     ("abuse", "abuse", "check_abuse.abuse"),
 )
-"""The ladder: the plan's key that asks for a rung ("": always), its name, and its function.
+"""The ladder: the key in the plan's "climb" that asks for a rung ("": always), its name, and its function.
 The quality rung has a program of its own, check_quality.
 
 A module is imported when its rung is asked for: so an engine is given only the programs that a plan needs,
@@ -36,7 +36,7 @@ def climb(context: Context) -> Piece:
     """The report: the rungs in order, up to the first that failed."""
     report: list[Piece] = []
     for key, name, function in RUNGS:
-        if key and key not in context.plan:
+        if key and key not in context.plan["climb"]:
             continue
         start = monotonic()
         result = {"name": name, **_function(function)(context)}

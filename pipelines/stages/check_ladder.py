@@ -53,7 +53,7 @@ async def _climbed(
     rungs = await _asked(plan.first, model, service, fresh)
     if all(rung.ok for rung in rungs) and plan.quality:
         rungs += (await quality_rung(service, model, judging.published),)
-    if all(rung.ok for rung in rungs) and plan.later.rungs:
+    if all(rung.ok for rung in rungs) and plan.later.climbed:
         later = await _asked(plan.later, model, service, fresh)
         rungs += later[len(ALWAYS) :] or later[-1:]
     return rungs

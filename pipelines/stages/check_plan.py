@@ -16,6 +16,7 @@ from pipelines.stages.check_abuse import plan_abuse
 from pipelines.stages.check_budgets import plan_budgets
 from pipelines.stages.check_golden import plan_golden
 from pipelines.stages.check_planned import FILES, Planned
+from pipelines.stages.check_samples import plan_samples
 from pipelines.stages.check_schema import plan_schema
 
 HOST: Final = "model"
@@ -24,12 +25,14 @@ HOST: Final = "model"
 PLANNERS: Final[tuple[Callable[[Model], Planned | None], ...]] = (
     plan_schema,
     plan_golden,
+    plan_samples,
     plan_budgets,
     plan_abuse,
 )
 """What each rung of the client asks; the client's own table has their order."""
 BEFORE_QUALITY: Final = ("schema", "golden", "record")
 """Keys of the rungs that are climbed first. The quality rung has a program and an exec of its own."""
+NOT_CLIMBED: Final = ("samples",)
 CLIENT: Final = (
     "check_client",
     "check_rung",
@@ -50,6 +53,8 @@ class CheckPlan:
     directory: Path
     """The model's own."""
     rungs: tuple[Planned, ...] = ()
+    climbed: tuple[str, ...] = ()
+    """The keys of those that are climbed: others may be there for what they know."""
     quality: bool = False
     """Whether the quality rung, which has a program and an exec of its own, is climbed too."""
 
@@ -58,11 +63,19 @@ class CheckPlan:
         """The plan of the client's rungs. Raises ConfigError, see ``plan_check``."""
         planned = [plan(model) for plan in PLANNERS]
         rungs = tuple(one for one in planned if one is not None)
-        return cls(model.check, model.directory, rungs, model.check.quality is not None)
+        climbed = tuple(one.key for one in rungs if one.key not in NOT_CLIMBED)
+        return cls(model.check, model.directory, rungs, climbed, model.check.quality is not None)
 
     def only(self, *keys: str) -> CheckPlan:
-        """These rungs of the client alone."""
-        return replace(self, rungs=tuple(one for one in self.rungs if one.key in keys), quality=False)
+        """These rungs of the client alone, with what they need of the others."""
+        kept = [one for one in self.rungs if one.key in keys]
+        needed = frozenset(keys).union(*(one.needs for one in kept))
+        return replace(
+            self,
+            rungs=tuple(one for one in self.rungs if one.key in needed),
+            climbed=tuple(key for key in self.climbed if key in keys),
+            quality=False,
+        )
 
     @property
     def first(self) -> CheckPlan:
@@ -72,7 +85,7 @@ class CheckPlan:
     @property
     def later(self) -> CheckPlan:
         """What is climbed after it."""
-        return self.only(*(one.key for one in self.rungs if one.key not in BEFORE_QUALITY))
+        return self.only(*(key for key in self.climbed if key not in BEFORE_QUALITY))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -88,7 +101,7 @@ class CheckPlan:
     def longest_s(self) -> float:
         """An upper bound of the client's time, should every answer take as long as it may."""
         waits = self.check.start_timeout_s + 2 * self.check.request_timeout_s
-        return waits + sum(rung.longest_s for rung in self.rungs)
+        return waits + sum(rung.longest_s for rung in self.rungs if rung.key in self.climbed)
 
     def to_client(self) -> str:
         """The client's plan: JSON, the same for the same configuration, for it is part of the cache's key."""
@@ -101,6 +114,7 @@ class CheckPlan:
             "start_timeout_s": check.start_timeout_s,
             "request_timeout_s": check.request_timeout_s,
             "files": FILES,
+            "climb": self.climbed,
             **{rung.key: dict(rung.section) for rung in self.rungs},
         }
         return json.dumps(plan, sort_keys=True)

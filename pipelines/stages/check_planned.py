@@ -33,6 +33,8 @@ class Planned:
     """What the client needs of the model's directory, relative to it."""
     longest_s: float = 0.0
     """An upper bound of the rung's time, should every answer take as long as it may."""
+    needs: frozenset[str] = field(default=frozenset())
+    """Keys of other sections that it reads, with their files: "golden" for requests that are good."""
 
 
 def read_lines(file: Path, parse: Callable[[str], T], largest: int = LARGEST_FILE) -> T:

@@ -1,40 +1,42 @@
-"""Requests that the model answers, for the rungs that need some: schema, budgets, abuse."""
+"""Some of the quality rung's requests, for rungs that need one that is answered well: schema, load, abuse."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from pipelines.config import Model
 from pipelines.quality_plan import plan_quality
-from pipelines.stages.check_golden import plan_golden, read_golden
+from pipelines.stages.check_planned import Planned
 from pipelines.values import JSON
 
-PROGRAMS: Final = ("check_samples", "check_golden", "check_compare", "check_body")
 MOST: Final = 200
-"""Rows of the quality data that are handed on."""
+SAMPLES: Final = frozenset({"golden", "samples"})
+"""The keys of the sections with such requests."""
+PROGRAMS: Final = ("check_samples", "check_golden", "check_compare", "check_body")
+"""The programs that read them."""
 
 
-def plan_samples(model: Model) -> tuple[dict[str, JSON], frozenset[str]]:
-    """What the client reads them from, and the files that it needs: golden cases, else the quality data.
+def plan_samples(model: Model) -> Planned | None:
+    """The requests; None where there are golden cases, which are asked then, or no such rung is wanted.
 
     Raises:
-        ConfigError: the golden file or the data is wrong.
+        ConfigError: the data is wrong, see ``plan_quality``.
     """
-    golden, quality = plan_golden(model), model.check.quality
-    if golden is not None and _has_good_ones(model):
-        return {"golden": dict(golden.section)}, golden.files
-    section: dict[str, JSON] = {} if golden is None else {"golden": dict(golden.section)}
-    files: frozenset[str] = frozenset() if golden is None else golden.files
-    if quality is not None:
-        plan = plan_quality(model)
-        rows: list[Any] = [  # Any: requests as they were read, JSON
-            {"line": row.line, "name": row.name, "request": row.wanted} for row in plan.data.rows[:MOST]
-        ]
-        section["quality"] = {"file": quality.data, "path": quality.path or model.check.path, "rows": rows}
-        files |= frozenset(plan.files)
-    return section, files
+    check = model.check
+    wanted = check.budgets is not None or check.abuse is not None or check.schema_ is not None
+    if check.quality is None or check.golden is not None or not wanted:
+        return None
+    plan = plan_quality(model)
+    rows: list[JSON] = [
+        {"line": row.line, "name": row.name, "request": _json(row.wanted)} for row in plan.data.rows[:MOST]
+    ]
+    section: dict[str, JSON] = {
+        "file": check.quality.data,
+        "path": check.quality.path or check.path,
+        "rows": rows,
+    }
+    return Planned("samples", section, (), files=frozenset(plan.files))
 
 
-def _has_good_ones(model: Model) -> bool:
-    cases, _ = read_golden(model)
-    return any(200 <= case.expected.status < 300 for case in cases)
+def _json(wanted: dict[str, object]) -> JSON:
+    return wanted  # type: ignore[return-value]  # a request as it was read: JSON
