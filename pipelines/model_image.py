@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.config import AtLeast
 from pipelines.git_history import GitHistory
-from pipelines.parallel import together
+from pipelines.parallel import Awaited, together
 from pipelines.plan import Plan
+from pipelines.published import published_source
 from pipelines.push_journal import Journal
 from pipelines.record import Run
+from pipelines.release_image import BuiltImage
 from pipelines.stages.attest import attest
 from pipelines.stages.build import build
 from pipelines.stages.check import check
@@ -35,11 +36,12 @@ async def release(plan: Plan, run: Run, state: Path, environ: Mapping[str, str])
     """
     model = plan.model
     image = await run.stage("build", build(model))
+    published, exported = published_source(plan, environ), Awaited[BuiltImage]()
     checked, scanned, listed, built = await together(
-        run.stage("check", check(image, model)),
-        run.stage("scan", scan(image, model)),
+        run.stage("check", check(image, model, published, exported.result)),
+        run.stage("scan", scan(image, model, published, exported.result)),
         run.stage("inventory", inventory(image, model, plan.source)),
-        run.stage("export", export(image, plan.layout)),
+        run.stage("export", exported.of(export(image, plan.layout))),
     )
     with run.recorded("tag"):
         release_image = built.release(plan.names, plan.source.committed_at)
@@ -50,13 +52,12 @@ async def release(plan: Plan, run: Run, state: Path, environ: Mapping[str, str])
         with run.recorded("push") as stage:
             stage.status, stage.summary = "skipped", plan.held_back
         return None
-    rule = model.release.push_to
     work = push(
         release_image,
         plan.names,
         plan.targets,
         referrers=statements,
-        enough=rule.at_least if isinstance(rule, AtLeast) else None,
+        enough=plan.enough,
         journal=Journal.open(state, model.name),
         history=GitHistory(plan.source.root, environ),
     )

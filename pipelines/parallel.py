@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 import anyio
 
@@ -49,3 +49,30 @@ async def together(*works: Awaitable[object]) -> tuple[object, ...]:
             first.add_note(str(other))
         raise first
     return tuple(results[place] for place in range(len(works)))
+
+
+class Awaited(Generic[A]):
+    """A result that one task works out and others wait for."""
+
+    def __init__(self) -> None:
+        self._ended = anyio.Event()
+        self._results: list[A] = []
+        self._failure: PipelineError | None = None
+
+    async def of(self, work: Awaitable[A]) -> A:
+        """Await ``work``; its result, or its PipelineError, is what all get."""
+        try:
+            self._results.append(await work)
+        except PipelineError as err:
+            self._failure = err
+            raise
+        finally:
+            self._ended.set()
+        return self._results[0]
+
+    async def result(self) -> A:
+        """What ``of`` gave, as soon as it did. Raises what it raised."""
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self._results[0]
