@@ -150,7 +150,7 @@ async def find_published(
         limit_s = LIMIT_S / len(registries)
         try:
             with anyio.fail_after(limit_s):
-                return await _under(registry, tag, plan.layout)
+                return await published_in(registry, tag, plan.layout)
         except TimeoutError:
             reasons.append(f"{registry.name} did not answer within {limit_s:.0f} s")
         except (RegistryError, ConfigError) as err:  # ConfigError: a secret that is not set
@@ -158,8 +158,8 @@ async def find_published(
     raise CouldNotTell("; ".join(reasons))
 
 
-async def _under(registry: Registry, tag: str, store: ImageLayout) -> Published | None:
-    """What ``tag`` names in ``registry``. Raises RegistryError."""
+async def published_in(registry: Registry, tag: str, store: ImageLayout) -> Published | None:
+    """What ``tag`` names in ``registry``; None: nothing yet. Raises RegistryError."""
     async with registry.open() as opened:
         digest = await opened.tag_digest(tag)
         if digest is None:
