@@ -95,10 +95,14 @@ class BlockAt(Section):
 
 
 class OsPackages(Section):
-    """Pending security updates of Debian."""
+    """Vulnerable packages of the distribution: Debian's pending updates, OSV's advisories for others."""
 
     security_mirror: _Text = "http://deb.debian.org/debian-security"
     """The archive of Debian's security updates, or a mirror of it; its signature is checked."""
+    source: _Text = OSV_SERVICE
+    """For other distributions: an OSV service ("https://…"), or an OSV zip beside modelport.yaml."""
+    unrated: Severity = "high"
+    """For other distributions: what an advisory without a rating counts as."""
 
 
 class PythonPackages(Section):
@@ -191,7 +195,7 @@ class ScanPolicy(Section):
     stale_data: StaleData = StaleData()
     """What advisory data that is too old means."""
     os_packages: OsPackages = OsPackages()
-    """Pending security updates of Debian."""
+    """Vulnerable packages of the distribution."""
     python_packages: PythonPackages = PythonPackages()
     """Known vulnerabilities of the installed Python packages."""
     secrets: Secrets = Secrets()

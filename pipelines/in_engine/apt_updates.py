@@ -9,6 +9,8 @@ is one, and its lists are a few hundred kilobytes. apt's candidates are taken ra
 dist-upgrade, whose solver leaves out what is on hold or kept back, and gives up on a broken dependency.
 """
 
+import email.utils
+import hashlib
 import os
 import re
 import subprocess
@@ -16,7 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipelines.in_engine.rootfs import inside, os_release, read_text, tell
+from pipelines.in_engine.os_package_lists import dpkg_status
+from pipelines.in_engine.rootfs import os_release, tell
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 COMPONENTS = "main contrib non-free non-free-firmware"
@@ -34,13 +37,17 @@ class CannotLookError(Exception):
 def main(arguments: list[str]) -> int:
     """Look; the exit code is 1 when that wasn't possible, so that no engine keeps the answer."""
     root, mirror = Path(arguments[0]), arguments[1]
+    own = os_release(root)
+    if own.get("ID", "debian") != "debian":
+        tell({"other": own.get("PRETTY_NAME") or own["ID"]})
+        return 0
     try:
         status = package_list(root)
-        release = codename(os_release(root))
+        release = codename(own)
         with tempfile.TemporaryDirectory() as directory:
             apt = Apt(Path(directory), status, architecture(status), sources(release, mirror))
             apt.run("apt-get", "update")
-            archive = apt.archive_date()
+            archive = apt.archive()
             names = installed(status, apt.architecture)
             told = [
                 apt.run("apt-cache", "policy", *names[at : at + AT_ONCE])
@@ -50,18 +57,25 @@ def main(arguments: list[str]) -> int:
         tell({"could_not_look": str(err)})
         return 1
     found = updates("".join(told))
-    tell({"suite": f"{release}-security", "updates": found, "packages": len(names), "archive": archive})
+    tell({"suite": f"{release}-security", "updates": found, "packages": len(names), **archive})
     return 0
 
 
 def package_list(root: Path) -> str:
-    """dpkg's status of the image. Raises CannotLookError when this is no Debian image."""
-    text = read_text(root, "var/lib/dpkg/status")
+    """dpkg's status of the image, of distroless' too. Raises CannotLookError when it has none."""
+    text = "\n\n".join(map(_as_installed, dpkg_status(root)))
     if not text.strip():
-        name = os_release(root).get("PRETTY_NAME", "an image without os-release")
-        hint = "; distroless keeps its list elsewhere" if inside(root, "var/lib/dpkg/status.d") else ""
-        raise CannotLookError(f"no dpkg package list in {name}{hint}")
+        raise CannotLookError(
+            f"no dpkg package list in {os_release(root).get('PRETTY_NAME', 'an image without os-release')}"
+        )
     return text
+
+
+def _as_installed(text: str) -> str:
+    """distroless' parts have no ``Status``, without which apt takes a package for one that is not there."""
+    if re.search(r"^Status: ", text, re.MULTILINE):
+        return text
+    return re.sub(r"^(Package: .*)$", r"\1\nStatus: install ok installed", text, flags=re.MULTILINE)
 
 
 def codename(release: dict[str, str]) -> str:
@@ -159,12 +173,25 @@ class Apt:
             raise CannotLookError(f"{program} {arguments[0]}: {reason(done.stderr)}")
         return done.stdout
 
-    def archive_date(self) -> str:
-        """When the archive was last signed, by its own word."""
+    def archive(self) -> dict[str, str]:
+        """When the archive was last signed, by its own word, and the digest of what is signed."""
         for file in sorted(self.lists.glob("*Release")):
-            match = re.search(r"^Date: (.+)$", file.read_text("utf-8", "replace"), re.MULTILINE)
+            content = file.read_bytes()
+            match = re.search(r"^Date: (.+)$", content.decode("utf-8", "replace"), re.MULTILINE)
             if match:
-                return match.group(1)
+                return {
+                    "archive": match.group(1),
+                    "archive_date": day(match.group(1)),
+                    "archive_digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+                }
+        return {"archive": "", "archive_date": "", "archive_digest": ""}
+
+
+def day(date: str) -> str:
+    """The date of a Release file (RFC 2822, Debian's archive format) as ISO 8601; "" for what is none."""
+    try:
+        return email.utils.parsedate_to_datetime(date).isoformat()
+    except (TypeError, ValueError, IndexError):
         return ""
 
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from pipelines.config_scan import SEVERITIES, Severity
 from pipelines.scanners.cvss import rating
+from pipelines.scanners.osv_zip import PYPI
+from pipelines.scanners.versions import Key, NotComparableError, order_of
+
+__all__ = ["Advisory", "NotComparableError", "Vulnerability", "affects", "severity", "vulnerabilities"]
+
 
 Advisory: TypeAlias = Mapping[str, Any]
 """One OSV record. Any: JSON from outside; what isn't as the schema says is passed over field by field."""
@@ -21,6 +25,7 @@ _DATABASE_WORDS: dict[str, Severity] = {
     "MODERATE": "medium",
     "MEDIUM": "medium",
     "LOW": "low",
+    "NEGLIGIBLE": "low",
 }
 
 
@@ -37,48 +42,51 @@ class Vulnerability:
     url: str
 
 
-class NotComparableError(ValueError):
-    """A version that isn't one by PEP 440 can't be compared with an advisory's ranges."""
-
-
-def affects(advisory: Advisory, name: str, version: str) -> bool:
-    """Does ``advisory`` hold for this version of this PyPI package?
+def affects(advisory: Advisory, name: str, version: str, ecosystem: str = PYPI) -> bool:
+    """Does ``advisory`` hold for this version of this package of ``ecosystem``, as OSV calls it?
 
     Raises:
         NotComparableError: the answer would need an order that the version doesn't have.
     """
-    return any(_affected(entry, version) for entry in _entries(advisory, name))
+    return any(_affected(entry, version, ecosystem) for entry in _entries(advisory, name, ecosystem))
 
 
-def _entries(advisory: Advisory, name: str) -> list[Mapping[str, Any]]:
+def _entries(advisory: Advisory, name: str, ecosystem: str) -> list[Mapping[str, Any]]:
     """The ``affected`` entries about ``name``; none of a withdrawn advisory."""
     if advisory.get("withdrawn"):
         return []
-    wanted = canonicalize_name(name)
     return [
         entry
         for entry in advisory.get("affected", ())
-        if str(entry.get("package", {}).get("ecosystem", "")).partition(":")[0] == "PyPI"
-        and canonicalize_name(str(entry["package"].get("name", ""))) == wanted
+        if _is_about(entry.get("package", {}), name, ecosystem)
     ]
 
 
-def _affected(entry: Mapping[str, Any], version: str) -> bool:
+def _is_about(package: Mapping[str, Any], name: str, ecosystem: str) -> bool:
+    """Of a distribution the release counts: ``Alpine:v3.19``."""
+    own, told = str(package.get("ecosystem", "")), str(package.get("name", ""))
+    if ecosystem == PYPI:
+        return own.partition(":")[0] == PYPI and canonicalize_name(told) == canonicalize_name(name)
+    return own == ecosystem and told == name
+
+
+def _affected(entry: Mapping[str, Any], version: str, ecosystem: str) -> bool:
     """By the list of versions or by a range (schema, "Evaluation"): either is enough."""
     if version in entry.get("versions", ()):
         return True
     ranges = [one for one in entry.get("ranges", ()) if one.get("type") == "ECOSYSTEM"]
     if not ranges and not entry.get("versions"):
         return False
-    installed = _version(version)
-    if any(_version_or_none(listed) == installed for listed in entry.get("versions", ())):
+    installed = order_of(ecosystem)(version)
+    if any(_key(listed, ecosystem) == installed for listed in entry.get("versions", ())):
         return True
-    return any(_in_range(one.get("events", ()), installed) for one in ranges)
+    return any(_in_range(_events(one, ecosystem), installed) for one in ranges)
 
 
-def _in_range(events: Iterable[Mapping[str, str]], version: Version) -> bool:
-    vulnerable = False
-    for kind, bound in sorted(_events(events), key=lambda event: event[1]):
+def _in_range(events: Iterable[tuple[str, Key, str]], version: Key) -> bool:
+    known = list(events)
+    vulnerable = any(kind == "introduced" and text == "0" for kind, _, text in known)
+    for kind, bound, _ in sorted((one for one in known if one[2] != "0"), key=lambda event: event[1]):
         if kind == "introduced" and version >= bound:
             vulnerable = True
         elif (kind == "fixed" and version >= bound) or (kind == "last_affected" and version > bound):
@@ -86,23 +94,17 @@ def _in_range(events: Iterable[Mapping[str, str]], version: Version) -> bool:
     return vulnerable
 
 
-def _events(events: Iterable[Mapping[str, str]]) -> list[tuple[str, Version]]:
-    known = [(kind, text) for event in events for kind, text in event.items()]
-    bounds = [(kind, Version("0.dev0") if text == "0" else _version_or_none(text)) for kind, text in known]
-    return [(kind, bound) for kind, bound in bounds if bound is not None]
+def _events(one: Mapping[str, Any], ecosystem: str) -> list[tuple[str, Key, str]]:
+    """What happens in a range, at which version; ``0`` is before all versions."""
+    told = [(kind, str(text)) for event in one.get("events", ()) for kind, text in event.items()]
+    keys = [(kind, _key(text, ecosystem), text) for kind, text in told]
+    return [event for event in keys if event[1] is not None]
 
 
-def _version(text: str) -> Version:
-    version = _version_or_none(text)
-    if version is None:
-        raise NotComparableError(f"version {text} can't be compared")
-    return version
-
-
-def _version_or_none(text: str) -> Version | None:
+def _key(text: str, ecosystem: str) -> Key | None:
     try:
-        return Version(text)
-    except InvalidVersion:
+        return order_of(ecosystem)(text)
+    except NotComparableError:
         return None
 
 
@@ -111,8 +113,9 @@ def severity(advisory: Advisory) -> Severity | None:
     word = advisory.get("database_specific", {}).get("severity", "")
     if isinstance(word, str) and word.upper() in _DATABASE_WORDS:
         return _DATABASE_WORDS[word.upper()]
-    vectors = [str(one.get("score", "")) for one in advisory.get("severity", ())]
-    return _worst(rating(vector) for vector in vectors)
+    scores = [str(one.get("score", "")) for one in advisory.get("severity", ())]
+    # Ubuntu has its own word where others have a vector.
+    return _worst(_DATABASE_WORDS.get(score.upper()) or rating(score) for score in scores)
 
 
 def _worst(severities: Iterable[Severity | None]) -> Severity | None:
@@ -120,11 +123,13 @@ def _worst(severities: Iterable[Severity | None]) -> Severity | None:
     return min(known, key=SEVERITIES.index) if known else None
 
 
-def vulnerabilities(advisories: Sequence[Advisory], name: str, version: str) -> tuple[Vulnerability, ...]:
+def vulnerabilities(
+    advisories: Sequence[Advisory], name: str, version: str, ecosystem: str = PYPI
+) -> tuple[Vulnerability, ...]:
     """What ``advisories`` describe: those that share an alias (PYSEC, GHSA, CVE) are one vulnerability."""
     groups: list[tuple[set[str], list[Advisory]]] = []
-    for advisory in sorted(advisories, key=lambda one: str(one["id"])):
-        names, members = {str(advisory["id"]), *advisory.get("aliases", ())}, [advisory]
+    for advisory in sorted(_each(advisories), key=lambda one: str(one["id"])):
+        names, members = _names(advisory), [advisory]
         apart = []
         for group in groups:
             if group[0] & names:
@@ -133,10 +138,29 @@ def vulnerabilities(advisories: Sequence[Advisory], name: str, version: str) -> 
             else:
                 apart.append(group)
         groups = [*apart, (names, members)]
-    return tuple(sorted((_one(*group, name, version) for group in groups), key=lambda one: one.id))
+    found = (_one(*group, name, version, ecosystem) for group in groups)
+    return tuple(sorted(found, key=lambda one: one.id))
 
 
-def _one(names: set[str], members: Sequence[Advisory], name: str, version: str) -> Vulnerability:
+def _names(advisory: Advisory) -> set[str]:
+    """Its id and aliases; and the one vulnerability that a distribution's record is about (``upstream``)."""
+    upstream = [str(one) for one in advisory.get("upstream", ())]
+    return {str(advisory["id"]), *advisory.get("aliases", ()), *(upstream if len(upstream) == 1 else ())}
+
+
+def _each(advisories: Sequence[Advisory]) -> list[Advisory]:
+    """Without a distribution's notices on several vulnerabilities, each of which has a record of its own."""
+    described = {name for one in advisories if len(one.get("upstream", ())) <= 1 for name in _names(one)}
+    return [
+        one
+        for one in advisories
+        if len(one.get("upstream", ())) <= 1 or not described.issuperset(map(str, one["upstream"]))
+    ]
+
+
+def _one(
+    names: set[str], members: Sequence[Advisory], name: str, version: str, ecosystem: str
+) -> Vulnerability:
     cves = sorted(one for one in names if one.startswith("CVE-"))
     chosen = cves[0] if cves else str(members[0]["id"])
     texts = [str(member.get("summary") or member.get("details") or "") for member in members]
@@ -145,7 +169,7 @@ def _one(names: set[str], members: Sequence[Advisory], name: str, version: str) 
         aliases=tuple(sorted(names - {chosen})),
         severity=_worst(severity(member) for member in members),
         title=_short(next(filter(None, texts), "")),
-        fixed_in=_fixed_in(members, name, version),
+        fixed_in=_fixed_in(members, name, version, ecosystem),
         url=f"https://osv.dev/vulnerability/{members[0]['id']}",
     )
 
@@ -155,16 +179,16 @@ def _short(text: str) -> str:
     return line if len(line) <= 110 else line[:107].rsplit(" ", 1)[0] + "…"
 
 
-def _fixed_in(members: Sequence[Advisory], name: str, version: str) -> str:
+def _fixed_in(members: Sequence[Advisory], name: str, version: str, ecosystem: str) -> str:
     """The least version above the installed one that an advisory calls fixed."""
-    installed = _version_or_none(version)
+    installed = _key(version, ecosystem)
     fixed = [
-        bound
+        (bound, text)
         for member in members
-        for entry in _entries(member, name)
+        for entry in _entries(member, name, ecosystem)
         for one in entry.get("ranges", ())
         if one.get("type") == "ECOSYSTEM"
-        for kind, bound in _events(one.get("events", ()))
+        for kind, bound, text in _events(one, ecosystem)
         if kind == "fixed" and (installed is None or bound > installed)
     ]
-    return str(min(fixed)) if fixed else ""
+    return min(fixed, key=lambda one: one[0])[1] if fixed else ""

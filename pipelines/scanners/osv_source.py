@@ -1,4 +1,4 @@
-"""Where advisories come from: an OSV service, or an OSV zip on disk (for sites without the internet)."""
+"""Where advisories come from: an OSV service, or an OSV zip on disk; and that an answer is remembered."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 
+from pipelines.scanners.advisories import AdvisoryData, AdvisorySource, Package, normalised
+from pipelines.scanners.osv_zip import PYPI, OsvZip
 from pipelines.scanners.port import CouldNotLookError
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from pipelines.scanners.osv import Advisory
 
-Package = tuple[str, str]
-"""A name as PEP 503 normalises it, and a version."""
+__all__ = ["AdvisorySource", "OsvService", "OsvZip", "Package", "Remembered", "normalised", "source_of"]
 
 CONNECT_S = 3.0
 READ_S = 20.0
@@ -34,74 +33,6 @@ BATCH = 500
 KEPT = 3600
 """Seconds that a service's answer is believed."""
 
-_NAME = re.compile(rb'"name"\s*:\s*"([^"]+)"')
-
-
-class AdvisorySource(Protocol):
-    """Gives the advisories on packages."""
-
-    @property
-    def title(self) -> str:
-        """What it is called in the report, with its date if it has one."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Changes when its answers may."""
-        ...
-
-    async def advisories(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
-        """Every advisory that may concern each package. Raises CouldNotLookError: all of them or none."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class OsvZip:
-    """A zip of ``ID.json`` records, such as the ``all.zip`` that OSV offers for each ecosystem."""
-
-    path: Path
-
-    @property
-    def title(self) -> str:
-        """The file's name and date."""
-        return f"{self.path.name} of {datetime.fromtimestamp(self.path.stat().st_mtime, UTC):%Y-%m-%d}"
-
-    @property
-    def version(self) -> str:
-        """The file as it is now."""
-        stat = self.path.stat()
-        return f"{self.path} {stat.st_size} {stat.st_mtime_ns}"
-
-    async def advisories(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
-        """Those that affect the packages, by the ranges in the records. Raises CouldNotLookError."""
-        try:
-            return await anyio.to_thread.run_sync(self._read, packages)
-        except (OSError, zipfile.BadZipFile, ValueError) as err:
-            raise CouldNotLookError(f"the OSV zip {self.path} can't be read: {err}") from err
-
-    def _read(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
-        from pipelines.scanners.osv import affects  # noqa: PLC0415  not needed when the answer is remembered
-
-        by_name: dict[str, list[Package]] = {}
-        for package in packages:
-            by_name.setdefault(package[0], []).append(package)
-        found: dict[Package, list[Advisory]] = {package: [] for package in packages}
-        records = 0
-        with zipfile.ZipFile(self.path) as archive:
-            for member in archive.namelist():
-                if not member.endswith(".json"):
-                    continue
-                raw = archive.read(member)
-                records += 1
-                for name in {normalised(one.decode()) for one in _NAME.findall(raw)} & by_name.keys():
-                    advisory = json.loads(raw)
-                    for package in by_name[name]:
-                        if affects(advisory, *package):
-                            found[package].append(advisory)
-        if not records:
-            raise ValueError("it holds no advisories")
-        return found
-
 
 @dataclass(frozen=True, slots=True)
 class OsvService:
@@ -110,6 +41,8 @@ class OsvService:
     url: str
     transport: httpx.AsyncBaseTransport | None = None
     """None: the network, with the environment's proxies and certificates."""
+    ecosystem: str = PYPI
+    """As OSV calls it; of a distribution with its release: ``Alpine:v3.19``."""
 
     @property
     def title(self) -> str:
@@ -119,7 +52,11 @@ class OsvService:
     @property
     def version(self) -> str:
         """The hour: its answers change at any time."""
-        return f"{self.url} {int(datetime.now(UTC).timestamp()) // KEPT}"
+        return f"{self.ecosystem} {self.url} {int(datetime.now(UTC).timestamp()) // KEPT}"
+
+    async def data(self) -> AdvisoryData:
+        """The day: it answers by what it knows when it is asked."""
+        return AdvisoryData(f"{datetime.now(UTC):%Y-%m-%d}")
 
     async def advisories(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
         """What the service says. A part of an answer is no answer: raises CouldNotLookError."""
@@ -152,7 +89,9 @@ class OsvService:
         pending: list[tuple[Package, str]] = [(package, "") for package in packages]
         while pending:
             batch, pending = pending[:BATCH], pending[BATCH:]
-            answer = await client.post("/v1/querybatch", json={"queries": [_query(*one) for one in batch]})
+            answer = await client.post(
+                "/v1/querybatch", json={"queries": [self._query(*one) for one in batch]}
+            )
             results = answer.raise_for_status().json()["results"]
             if len(results) != len(batch):
                 raise ValueError(f"{len(results)} results to {len(batch)} queries")
@@ -161,6 +100,11 @@ class OsvService:
                 if token := result.get("next_page_token"):
                     pending.append((package, token))
         return found
+
+    def _query(self, package: Package, token: str) -> dict[str, Any]:
+        about = {"name": package[0], "ecosystem": self.ecosystem}
+        query: dict[str, Any] = {"package": about, "version": package[1]}
+        return query | ({"page_token": token} if token else {})
 
     async def _records(self, client: httpx.AsyncClient, ids: Sequence[str]) -> dict[str, Advisory]:
         records: dict[str, Advisory] = {}
@@ -184,11 +128,6 @@ class OsvService:
         return records
 
 
-def _query(package: Package, token: str) -> dict[str, Any]:
-    query: dict[str, Any] = {"package": {"name": package[0], "ecosystem": "PyPI"}, "version": package[1]}
-    return query | ({"page_token": token} if token else {})
-
-
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """A source whose answers are kept in a directory, so that an unchanged image is not looked up again."""
@@ -208,8 +147,7 @@ class Remembered:
 
     async def advisories(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
         """The remembered answer to the same question, else the inner source's. Only a whole one is kept."""
-        question = json.dumps([1, self.version, sorted(packages)])
-        file = self.directory / f"{hashlib.sha256(question.encode()).hexdigest()}.json"
+        file = self._file([2, self.version, sorted(packages)])
         try:
             return {(name, version): found for name, version, found in json.loads(file.read_bytes())}
         except (OSError, ValueError):
@@ -217,6 +155,21 @@ class Remembered:
         answer = await self.inner.advisories(packages)
         self._keep(file, [[name, version, found] for (name, version), found in sorted(answer.items())])
         return answer
+
+    async def data(self) -> AdvisoryData:
+        """Of an unchanged file it is remembered: to tell it, all of it is read."""
+        file = self._file([2, self.version, "data"])
+        try:
+            date, digest = json.loads(file.read_bytes())
+            return AdvisoryData(str(date), str(digest))
+        except (OSError, ValueError):
+            pass  # as above
+        data = await self.inner.data()
+        self._keep(file, [data.date, data.digest])
+        return data
+
+    def _file(self, question: list[Any]) -> Path:
+        return self.directory / f"{hashlib.sha256(json.dumps(question).encode()).hexdigest()}.json"
 
     def _keep(self, file: Path, answer: list[Any]) -> None:
         temporary = file.with_suffix(f".{os.getpid()}")
@@ -228,21 +181,18 @@ class Remembered:
             temporary.unlink(missing_ok=True)  # a full or read-only disk costs time, not the answer
 
 
-def normalised(name: str) -> str:
-    """A package's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def source_of(setting: str, directory: Path, environ: Mapping[str, str]) -> AdvisorySource:
-    """The source that ``setting`` (of the policy) names; a path is relative to ``directory``.
+def source_of(
+    setting: str, directory: Path, environ: Mapping[str, str], ecosystem: str = PYPI
+) -> AdvisorySource:
+    """The source on ``ecosystem`` that the policy's ``setting`` names; a path is relative to ``directory``.
 
     Raises:
         CouldNotLookError: there is no such file.
     """
     cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelport" / "osv"
     if setting.startswith(("https://", "http://")):
-        return Remembered(OsvService(setting), cache)
+        return Remembered(OsvService(setting, ecosystem=ecosystem), cache)
     path = (directory / setting).expanduser()
     if not path.is_file():
         raise CouldNotLookError(f"there is no OSV zip {path}")
-    return Remembered(OsvZip(path), cache)
+    return Remembered(OsvZip(path, ecosystem), cache)

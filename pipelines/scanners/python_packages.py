@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.config_scan import ScanPolicy, Severity
+from pipelines.scanners.advisories import AdvisorySource, Package, normalised
 from pipelines.scanners.contents import Contents, PythonPackage
-from pipelines.scanners.osv_source import AdvisorySource, Package, normalised, source_of
+from pipelines.scanners.osv_source import source_of
 from pipelines.scanners.port import CouldNotLookError, Finding, ImageView, ScannerName, ScannerResult
+from pipelines.scanners.programs import version_of
 
 if TYPE_CHECKING:
     from pipelines.scanners.osv import Advisory
@@ -57,6 +59,7 @@ async def judged(contents: Contents, source: AdvisorySource, unrated: Severity) 
         if found
         for finding in _findings(places[package], found, unrated)
     ]
+    data = await source.data()
     by_debian = len(contents.python) - len(judged_here)
     return ScannerResult(
         "python_packages",
@@ -65,6 +68,9 @@ async def judged(contents: Contents, source: AdvisorySource, unrated: Severity) 
         findings=tuple(findings),
         looked_at=len(places),
         data=source.title,
+        version=version_of("collect", "osv", "versions", "cvss"),
+        data_date=data.date,
+        data_digest=data.digest,
         note=f"{by_debian} more from Debian packages" if by_debian else "",
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def scanners_of(model: Model) -> tuple[Scanner, ...]:
     """The scanners for ``model``, in the order in which they are told."""
     return (
-        OsPackages(),
+        OsPackages(model.directory),
         PythonPackages(model.directory),
         Secrets(),
         ModelFiles(),

@@ -186,17 +186,20 @@ def test_apts_reason_is_its_first_error() -> None:
 
 
 def test_no_dpkg_list_is_could_not_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(tmp_path, "etc/os-release", "ID=alpine\nPRETTY_NAME=Alpine\n")
+    put(tmp_path, "etc/os-release", "ID=debian\nPRETTY_NAME=Debian\n")
     assert apt_updates.main([str(tmp_path), "http://127.0.0.1:9"]) == 1
-    with pytest.raises(CouldNotLookError, match="no dpkg package list in Alpine"):
+    with pytest.raises(CouldNotLookError, match="no dpkg package list in Debian"):
         os_packages.result_of(json.loads(capsys.readouterr().out))
 
 
 def test_a_pending_update_is_a_high_finding() -> None:
     update = {"name": "openssl", "installed": "1", "fixed": "2"}
     told = {"suite": "bookworm-security", "updates": [update], "packages": 9, "archive": "today"}
+    told |= {"archive_date": "2026-11-21T08:00:00+00:00", "archive_digest": "sha256:ab"}
     result = os_packages.result_of(told)
     assert (result.audited, result.looked_at, result.data) == (True, 9, "bookworm-security of today")
+    assert (result.data_date, result.data_digest) == ("2026-11-21T08:00:00+00:00", "sha256:ab")
+    assert len(result.version) == 12
     assert [(one.id, one.severity, one.fixed_in) for one in result.findings] == [
         ("bookworm-security:openssl", "high", "2")
     ]
