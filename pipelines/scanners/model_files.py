@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.config_scan import ModelFiles as Policy
-from pipelines.config_scan import ScanPolicy
+from pipelines.config_scan import ScanPolicy, Severity
 from pipelines.scanners.paths import matches
 from pipelines.scanners.port import Finding, ImageView, ScannerName, ScannerResult
 
@@ -17,7 +17,6 @@ SAFE = frozenset({"safetensors", "onnx", "numpy", "GGUF", "TensorFlow Lite"})
 """Formats that hold numbers and graphs, and no code."""
 PACKAGES_TEST_DATA = ("*/site-packages/*/tests/*", "*/site-packages/*/test/*", "*/dist-packages/*/tests/*")
 """Pickles that published packages (networkx, joblib) test themselves with: own classes are only reported."""
-MAY_HOLD_CODE = frozenset({"HDF5", "Keras"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +47,46 @@ def result_of(told: dict[str, Any], policy: Policy) -> ScannerResult:  # Any: JS
 
 
 def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
-    path = file["path"]
-    test_data = matches(path, PACKAGES_TEST_DATA)
+    test_data = matches(file["path"], PACKAGES_TEST_DATA)
     for call in file["calls"]:
         name = f"{call['module']}.{call['name']}"
         if not _allowed(call["module"], call["name"], policy.allow):
-            inside = f" in {call['inside']}" if call["inside"] else ""
-            yield Finding(
-                scanner="model_files",
-                id=name,
-                severity="medium" if test_data and not _of_python(call["module"]) else "critical",
-                subject=path,
-                title=f"loading it would call {name}{inside}",
-                where=path,
-                hint=_what_to_do(call["module"], name),
+            yield _finding(
+                file,
+                name,
+                "medium" if test_data and not _of_python(call["module"]) else "critical",
+                f"loading it would call {name} ({_where(call)})",
+                _what_to_do(call["module"], name),
             )
+    for odd in file.get("odd", ()):
+        if odd["id"] not in policy.allow:
+            inside = f" (in {odd['inside']})" if odd["inside"] else ""
+            yield _finding(file, odd["id"], odd["severity"], f"{odd['what']}{inside}", _ODD_HINT)
     for reason in file["unread"]:
-        yield Finding(
-            scanner="model_files",
-            id="unreadable",
-            severity="high",
-            subject=path,
-            title=reason,
-            where=path,
-            hint="save the model again, as safetensors or ONNX if it can be; or waive `unreadable` for it",
-        )
-    if file["format"] in MAY_HOLD_CODE:
-        yield Finding(
-            scanner="model_files",
-            id="may-hold-code",
-            severity="medium",
-            subject=path,
-            title=f"{file['format']} can hold code (Lambda layers), which is not looked for yet",
-            where=path,
-            hint="save the weights as safetensors, or the model as ONNX",
-        )
+        yield _finding(file, "unreadable", "medium" if test_data else "high", reason, _UNREAD_HINT)
+
+
+_UNREAD_HINT = "save the model again, as safetensors or ONNX if it can be; or waive `unreadable` for it"
+_ODD_HINT = (
+    "don't load this file before you know where it comes from; if it is your own: `scan: model_files: allow:`"
+)
+
+
+def _finding(file: dict[str, Any], rule: str, severity: Severity, title: str, hint: str) -> Finding:
+    return Finding(
+        scanner="model_files",
+        id=rule,
+        severity=severity,
+        subject=file["path"],
+        title=title,
+        where=file["path"],
+        hint=hint,
+    )
+
+
+def _where(call: dict[str, Any]) -> str:
+    """The byte of the opcode that names it, and in which member of the file that byte is."""
+    return f"byte {call['at']} of {call['inside']}" if call["inside"] else f"byte {call['at']}"
 
 
 def _of_python(module: str) -> bool:
