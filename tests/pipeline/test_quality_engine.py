@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -241,6 +240,8 @@ async def test_a_published_version_that_does_not_serve_is_no_pass(bench: Bench) 
 async def test_langid_with_noised_weights(bench: Bench) -> None:
     """A degraded copy of real weights is caught; noise that changes a few answers stops nothing."""
     shutil.copytree(LANGID, bench.directory, dirs_exist_ok=True)
+    dockerfile = bench.directory / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace("python:3.11-slim", bench.home.base))
     quality = {"data": "evaluation/sentences.jsonl", "metric": "accuracy", "answer": "language"}
     check = {"quality": {**quality, "at_least": 0.95, "no_worse_than": "published"}}
     model = bench.of(Check.model_validate(check))
@@ -259,4 +260,3 @@ async def test_langid_with_noised_weights(bench: Bench) -> None:
     limit, comparison = degraded.detail.split("; ")
     assert "is below 0.95" in limit
     assert "is worse than 0.970 of the published latest by" in comparison
-    print(json.dumps([noise.detail, degraded.detail]))
