@@ -129,8 +129,8 @@ class ScannerResult:
     """The data's digest, where it is a file; the same data gives the same findings."""
     stale: str = ""
     """Why the data is too old, or "". A scanner may say so of its own; the policy says it by age."""
-    network: str = ""
-    """What it was given the network for; "" for a scanner that has none."""
+    network: str | None = None
+    """What it had the network for, "" for nothing; None: for what the scanner says of itself."""
     note: str = ""
     """A few words for the summary, beside the number of findings."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipelines.scanners.hygiene import Hygiene
 from pipelines.scanners.licences import Licences
 from pipelines.scanners.model_files import ModelFiles
 from pipelines.scanners.os_packages import OsPackages
@@ -23,4 +24,5 @@ def scanners_of(model: Model) -> tuple[Scanner, ...]:
         Secrets(),
         ModelFiles(),
         Licences.of(model),
+        Hygiene(model),
     )

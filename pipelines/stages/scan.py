@@ -88,7 +88,8 @@ async def look(
         except TimeoutError:
             reason = f"it took more than {SCANNER_LIMIT_S:.0f} seconds"
             result = ScannerResult(scanner.name, audited=False, reason=reason)
-        results[scanner.name] = replace(result, network=scanner.network)
+        network = scanner.network if result.network is None else result.network
+        results[scanner.name] = replace(result, network=network)
         if seconds is not None:
             seconds[scanner.name] = monotonic() - began
 

@@ -21,7 +21,10 @@ from demo.base_image import BaseImageError, ensure, push
 from pipelines.config import Model, Tools
 from pipelines.config_scan import ScanPolicy
 from pipelines.errors import ScanBlocked
+from pipelines.registries.layout import ImageLayout
+from pipelines.release_image import BuiltImage
 from pipelines.source import SourceRevision
+from pipelines.stages.export import export
 from pipelines.stages.inventory import inventory
 from pipelines.stages.scan import ScanReport, scan
 
@@ -96,8 +99,13 @@ def source(directory: Path) -> SourceRevision:
 
 
 async def report_of(image: dagger.Container, model: Model) -> ScanReport:
+    layout = ImageLayout.create(model.directory / "images")
+
+    async def exported() -> BuiltImage:
+        return await export(image, layout)
+
     try:
-        return await scan(image, model)
+        return await scan(image, model, exported=exported)
     except ScanBlocked as err:
         assert isinstance(err.report, ScanReport)
         return err.report
