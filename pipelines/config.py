@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pipelines.config_build import Build, DockerfileBuild, ImageBuild, PythonBuild, Weights
 from pipelines.config_check import Check
 from pipelines.config_errors import config_error
+from pipelines.config_inventory import InventorySettings, Training
 from pipelines.config_registries import Registries, RegistryTarget, registries_from
 from pipelines.config_scan import ScanPolicy
 from pipelines.config_values import SecretRef, Section, problem
@@ -121,6 +122,10 @@ class Model(Section):
     """How the finished image is asked whether the model works."""
     scan: ScanPolicy = ScanPolicy()
     """What of the scanners' findings stops a release."""
+    inventory: InventorySettings = InventorySettings()
+    """What goes into the SBOM beyond what is found in the image."""
+    training: Training | None = None
+    """The training run that made the weights."""
     tags: tuple[Tag, ...] = Field(
         default=("{commit:12}", "{version}"),  # type: ignore[arg-type]  # as in YAML: defaults are validated
     )

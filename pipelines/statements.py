@@ -29,6 +29,7 @@ STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
 IN_TOTO: Final = "application/vnd.in-toto+json"
 CYCLONEDX: Final = "application/vnd.cyclonedx+json"
+SPDX: Final = "application/spdx+json"
 PREDICATE_TYPE: Final = "in-toto.io/predicate-type"
 GATE: Final = "modelport.gate"
 """Annotation of a referrer: the gate, for people and lists. What counts stands in the document."""
@@ -107,9 +108,9 @@ def verdict_referrer(verdict: GateVerdict, name: str, subject: Manifest, layout:
     return _referrer(IN_TOTO, body, annotations, subject, layout)
 
 
-def sbom_referrer(sbom: bytes, subject: Manifest, layout: ImageLayout) -> Manifest:
-    """The referrer that holds a CycloneDX document; its blobs are in the layout."""
-    return _referrer(CYCLONEDX, sbom, {GATE: "inventory"}, subject, layout)
+def sbom_referrer(sbom: bytes, subject: Manifest, layout: ImageLayout, kind: str = CYCLONEDX) -> Manifest:
+    """The referrer that holds a CycloneDX document (or an SPDX one); its blobs are in the layout."""
+    return _referrer(kind, sbom, {GATE: "inventory"}, subject, layout)
 
 
 def _referrer(

@@ -92,12 +92,18 @@ def _python(package: PythonPackage) -> Licensed:
 
 
 def _os(package: OsPackage) -> Licensed:
-    """All that the package names hold; a name that only its own copyright file explains is a LicenseRef."""
+    said = ", ".join(package.licences)
+    return Licensed("os", package.name, package.version, os_expression(package), said, package.licence_file)
+
+
+def os_expression(package: OsPackage) -> str:
+    """All that the package names hold; a name that only its own copyright file explains is a LicenseRef.
+
+    SPDX; "" where it can't be told.
+    """
     from pipelines.scanners.licence_names import from_names, joined, name_or_reference  # noqa: PLC0415  as above
 
-    parts = [from_names(name, name_or_reference) for name in package.licences]
-    said = ", ".join(package.licences)
-    return Licensed("os", package.name, package.version, joined(parts), said, package.licence_file)
+    return joined([from_names(name, name_or_reference) for name in package.licences])
 
 
 def judged(components: Sequence[Licensed], contents: Contents, section: LicencesSection) -> ScannerResult:

@@ -12,13 +12,15 @@ import dagger
 from anyio import to_thread
 from dagger import dag
 
-from pipelines.config import Model, PythonBuild
+from pipelines.config import Model
 from pipelines.errors import PipelineError
+from pipelines.inventory_model import weight_globs
 from pipelines.scanners.contents import Contents
 from pipelines.scanners.layers import ImageLayers
 from pipelines.scanners.port import CouldNotLookError, Tool
 from pipelines.stages.engine_errors import first_line, tail
 from pipelines.values import JSON
+from pipelines.weight_pointers import has_dvc
 
 if TYPE_CHECKING:
     from pipelines.release_image import BuiltImage
@@ -29,6 +31,7 @@ OTHERS = ["__init__.py", "check_*", "**/__pycache__"]
 PUBLIC_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "PYTHON_VERSION", "PYTHON_SHA256"})
 """Set by nearly every base image and never a secret: their values aren't asked for, each is a question."""
 CONFINED = ["python3", "-B", "-m", "pipelines.in_engine.confined"]
+MD5 = "--md5"
 PROGRAM_LIMIT_S = 900.0
 """No scan of an image takes longer; one that does has not looked."""
 
@@ -131,7 +134,7 @@ class EngineView:
 
     async def contents(self) -> Contents:
         """What is in the image: the same exec for whoever asks, so an engine runs it once."""
-        return Contents.parse(await self.run("collect", *weight_globs(self._model)))
+        return Contents.parse(await self.run("collect", *collect_arguments(self._model)))
 
     async def environment(self) -> dict[str, str]:
         """The image's environment variables; one question for each name and value, asked at once."""
@@ -152,11 +155,9 @@ class EngineView:
         return dict(sorted(found.items()))
 
 
-def weight_globs(model: Model) -> tuple[str, ...]:
-    """The weight files that the model's configuration names, beyond those known by their suffix."""
-    if not isinstance(model.build, PythonBuild):
-        return ()
-    return tuple(sorted({name for weights in model.build.weights for name in weights.sha256}))
+def collect_arguments(model: Model) -> tuple[str, ...]:
+    """Of ``in_engine/collect.py``: the weight files that the configuration names; MD5 where DVC is used."""
+    return (*((MD5,) if has_dvc(model.directory) else ()), *weight_globs(model))
 
 
 def answer_of(text: str) -> dict[str, JSON]:

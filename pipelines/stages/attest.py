@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipelines.errors import CheckFailed
 from pipelines.registries.descriptors import Manifest, canonical_json, sha256
 from pipelines.scanners.known import KEYS, recorded_keys
-from pipelines.statements import GateVerdict, Result, sbom_referrer, verdict_referrer
+from pipelines.statements import SPDX, GateVerdict, Result, sbom_referrer, verdict_referrer
 from pipelines.values import JSON
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def attest(
     return (
         *(verdict_referrer(one, model.name, release.manifest, release.layout) for one in verdicts),
         sbom_referrer(inventory.sbom, release.manifest, release.layout),
+        *(
+            sbom_referrer(one, release.manifest, release.layout, SPDX)
+            for one in (inventory.spdx,)
+            if one is not None
+        ),
     )
 
 

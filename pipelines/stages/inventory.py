@@ -7,28 +7,40 @@ it takes longer to import than the whole stage when nothing changed. The tests h
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
 from pipelines.config import Model
 from pipelines.errors import PipelineError
-from pipelines.scanners.contents import Contents, OsPackage, PythonPackage, WeightFile
+from pipelines.inventory_model import model_component
+from pipelines.inventory_version import compared_weights
+from pipelines.scanners.contents import Contents, OsPackage, PythonPackage
+from pipelines.scanners.licences import os_expression
 from pipelines.scanners.osv_source import normalised
 from pipelines.scanners.port import CouldNotLookError
 from pipelines.scanners.view import EngineView
 from pipelines.source import SourceRevision
+from pipelines.spdx import spdx_document
 from pipelines.values import JSON
+from pipelines.weight_pointers import Pointers, pointers
 
 if TYPE_CHECKING:
     import dagger
 
+    from pipelines.published import PublishedSource
+
 SPEC = "1.6"
 Entry = dict[str, Any]
 """A part of the document. Any: JSON on its way out."""
+
+DEBIAN = "modelport:python:debian"
+"""A Debian package brought it, and patches it under an unchanged version."""
 
 LICENCE_IDS = {
     "Apache Software License": "Apache-2.0",
@@ -50,11 +62,25 @@ class Inventory:
     components: int
     problems: tuple[str, ...] = ()
     """What of the image could not be read; the SBOM says then that it is incomplete."""
+    spdx: bytes | None = None
+    """The same as SPDX 2.3, where the configuration asks for it."""
+    compared: str = ""
+    """Against which published version the weights were held, or why against none."""
 
     def summary(self) -> str:
         """The number of components."""
         incomplete = f", incomplete: {self.problems[0]}" if self.problems else ""
-        return f"{self.components} components{incomplete}"
+        compared = f" · {self.compared}" if self.compared else ""
+        return f"{self.components} components{incomplete}{compared}"
+
+    def write(self, directory: Path) -> tuple[Path, ...]:
+        """Keep the documents in a run's directory: ``sbom.cdx.json``, also ``sbom.spdx.json``."""
+        written = [directory / "sbom.cdx.json"]
+        written[0].write_bytes(self.sbom)
+        if self.spdx is not None:
+            written.append(directory / "sbom.spdx.json")
+            written[1].write_bytes(self.spdx)
+        return tuple(written)
 
     def to_json(self) -> dict[str, JSON]:
         """For the record: the digest, by which the SBOM is known wherever it is attached."""
@@ -64,31 +90,43 @@ class Inventory:
             "sha256": sha256(self.sbom).hexdigest(),
             "size": len(self.sbom),
             "problems": list(self.problems),
+            "spdx_sha256": sha256(self.spdx).hexdigest() if self.spdx is not None else None,
+            "weights_compared": self.compared or None,
         }
 
 
-async def inventory(image: dagger.Container, model: Model, source: SourceRevision) -> Inventory:
+async def inventory(
+    image: dagger.Container, model: Model, source: SourceRevision, published: PublishedSource | None = None
+) -> Inventory:
     """What is in the built image, from the same look into it as the scan of Python packages takes.
 
+    ``published`` is asked for only where the configuration or a tag gives an explicit version.
+
     Raises:
+        VersionUnchanged: the weights are others than those published under the same version.
         PipelineError: the image could not be looked into.
     """
+    told = await pointers(model.directory, os.environ)
     try:
         contents = await EngineView(image, model).contents()
     except CouldNotLookError as err:
         raise PipelineError(
             f"no inventory of {model.name}: {err}", hint="the run's engine.log has the step's whole output"
         ) from err
-    return listed(contents, model, source)
+    made = listed(contents, model, source, told)
+    compared = await compared_weights(contents.weights, model, source, published)
+    return replace(made, compared=compared)
 
 
-def listed(contents: Contents, model: Model, source: SourceRevision) -> Inventory:
-    """The SBOM of ``contents``. Same contents, same commit: the same bytes."""
+def listed(
+    contents: Contents, model: Model, source: SourceRevision, told: Pointers | None = None
+) -> Inventory:
+    """The SBOM of ``contents``, with what the checkout tells. Same contents, same commit: the same bytes."""
     components = [
         *_operating_system(contents),
         *(_os_package(package, contents.os_release) for package in contents.os_packages),
         *_python_packages(contents.python),
-        *_models(contents.weights, model, source),
+        model_component(model, _version_of(model, source), contents.weights, told),
     ]
     components.sort(key=lambda one: one["bom-ref"])
     problems = _problems(contents)
@@ -107,7 +145,9 @@ def listed(contents: Contents, model: Model, source: SourceRevision) -> Inventor
     name = sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     document["serialNumber"] = f"urn:uuid:{uuid5(NAMESPACE_URL, name)}"
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
-    return Inventory(f"{text}\n".encode(), len(components), problems)
+    sbom = f"{text}\n".encode()
+    spdx = spdx_document(sbom) if model.inventory.spdx else None
+    return Inventory(sbom, len(components), problems, spdx=spdx)
 
 
 def _problems(contents: Contents) -> tuple[str, ...]:
@@ -142,7 +182,8 @@ def _metadata(model: Model, source: SourceRevision) -> Entry:
 
 
 def _version_of(model: Model, source: SourceRevision) -> str:
-    return source.version or model.version or source.commit
+    """As the image's label has it: a tag that is set later makes no other document of the same commit."""
+    return model.version or source.commit
 
 
 def _vcs(source: SourceRevision) -> str:
@@ -173,12 +214,17 @@ def _operating_system(contents: Contents) -> list[Entry]:
 
 
 def _os_package(package: OsPackage, release: Any) -> Entry:
+    """By purl's types "deb", "apk" and "rpm"; rpm's epoch is a qualifier there."""
     distribution = release.get("ID", "debian")
     qualifiers = [f"arch={quote(package.architecture, safe='')}"] if package.architecture else []
     if number := release.get("VERSION_ID"):
         qualifiers.append(f"distro={quote(f'{distribution}-{number}', safe='')}")
-    name, number = quote(package.name, safe=""), quote(package.version, safe="")
-    purl = f"pkg:deb/{quote(distribution, safe='')}/{name}@{number}"
+    told = package.version
+    if package.kind == "rpm" and ":" in told:
+        epoch, _, told = told.partition(":")
+        qualifiers.append(f"epoch={epoch}")
+    name, number = quote(package.name, safe=""), quote(told, safe="")
+    purl = f"pkg:{package.kind}/{quote(distribution, safe='')}/{name}@{number}"
     purl += f"?{'&'.join(qualifiers)}" if qualifiers else ""
     entry: Entry = {
         "type": "library",
@@ -187,11 +233,16 @@ def _os_package(package: OsPackage, release: Any) -> Entry:
         "version": package.version,
         "purl": purl,
         "properties": [
-            {"name": "modelport:deb:source", "value": f"{package.source} {package.source_version}"},
+            {
+                "name": f"modelport:{package.kind}:source",
+                "value": f"{package.source} {package.source_version}",
+            },
         ],
     }
     if package.maintainer:
         entry["supplier"] = {"name": package.maintainer.partition(" <")[0]}
+    if expression := os_expression(package):
+        entry["licenses"] = [{"expression": expression}]
     return entry
 
 
@@ -216,6 +267,8 @@ def _python_package(purl: str, found: list[PythonPackage]) -> Entry:
     }
     if licences := _licences(package):
         entry["licenses"] = licences
+    if all(one.debian for one in found):
+        entry["properties"] = [{"name": DEBIAN, "value": "true"}]
     return entry
 
 
@@ -227,30 +280,3 @@ def _licences(package: PythonPackage) -> list[Entry]:
     return [
         {"license": {"id": LICENCE_IDS[name]} if name in LICENCE_IDS else {"name": name}} for name in names
     ]
-
-
-def _models(weights: tuple[WeightFile, ...], model: Model, source: SourceRevision) -> list[Entry]:
-    """The model as one component, its weight files below it with their digests."""
-    entry: Entry = {
-        "type": "machine-learning-model",
-        "bom-ref": f"model:{model.name}",
-        "name": model.name,
-        "version": _version_of(model, source),
-        "components": [_weight_file(file) for file in sorted(weights, key=lambda one: one.path)],
-    }
-    if model.description:
-        entry["description"] = model.description
-    return [entry]
-
-
-def _weight_file(file: WeightFile) -> Entry:
-    return {
-        "type": "file",
-        "bom-ref": f"weights:{file.path}",
-        "name": file.path,
-        "hashes": [{"alg": "SHA-256", "content": file.sha256}],
-        "properties": [
-            {"name": "modelport:weights:format", "value": file.format},
-            {"name": "modelport:weights:size", "value": str(file.size)},
-        ],
-    }

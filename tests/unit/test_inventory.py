@@ -50,7 +50,9 @@ SOURCE = SourceRevision(
 
 def model(**more: Any) -> Model:
     path = Path("/src/langid")
-    return Model(name="langid", directory=path, file=path / "modelport.yaml", **more)
+    return Model(
+        **{"name": "langid", "version": "1.2.0", "directory": path, "file": path / "modelport.yaml"} | more
+    )
 
 
 def document(contents: Contents = CONTENTS) -> dict[str, Any]:
