@@ -26,6 +26,7 @@ from pipelines.values import JSON
 if TYPE_CHECKING:
     from pipelines.plan import Plan
     from pipelines.registries.layout import ImageLayout
+    from pipelines.release_image import StoredImage
 
 LIMIT_S: Final = 15.0
 """How long all registries together may take to tell."""
@@ -45,7 +46,8 @@ class Published:
     """``host/repository@sha256:…``; "" for a layout."""
     digest: str
     tag: str
-    labels: Mapping[str, str]
+    settings: Mapping[str, JSON] = field(repr=False)
+    """How it runs: command, environment, user; the labels among them."""
     gates: Mapping[str, GateVerdict]
     """What is recorded of it, by gate."""
     sbom: bytes | None = field(repr=False)
@@ -56,6 +58,11 @@ class Published:
     """Where it is."""
     store: ImageLayout = field(repr=False)
     """The layout of this machine, which may hold some of its blobs."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of its config."""
+        return text_mapping(self.settings.get("Labels"))
 
     @property
     def image(self) -> ImageManifest:
@@ -77,6 +84,16 @@ class Published:
         """The commit that it was built from, as its label says; "" where it has none."""
         return self.labels.get("org.opencontainers.image.revision", "")
 
+    def holds(self, built: StoredImage) -> bool:
+        """Whether it is what was built now, but for its labels and times: then it answers the same."""
+        other = built.config.get("config")
+        layers = [one.digest for one in built.image.layers]
+        return (
+            layers == [one.digest for one in self.image.layers]
+            and isinstance(other, dict)
+            and _unlabelled(other) == _unlabelled(self.settings)
+        )
+
     def facts(self, gate: str) -> Mapping[str, JSON]:
         """The numbers that ``gate`` recorded of it; none where it is not recorded."""
         found = self.gates.get(gate)
@@ -92,6 +109,10 @@ class Published:
             "commit": self.commit or None,
             "size": self.size,
         }
+
+
+def _unlabelled(settings: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {key: value for key, value in settings.items() if key != "Labels" and value}
 
 
 PublishedSource = Callable[[], Awaitable[Published | None]]
@@ -176,7 +197,7 @@ async def published_in(registry: Registry, tag: str, store: ImageLayout) -> Publ
             reference="" if registry.is_directory else registry.reference(digest),
             digest=digest,
             tag=tag,
-            labels=text_mapping(inner.get("Labels")) if isinstance(inner, dict) else {},
+            settings=inner if isinstance(inner, dict) else {},
             gates=gates,
             sbom=await _sbom(opened, gates),
             manifest=image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -52,7 +53,7 @@ async def _climbed(
     model = judging.model
     rungs = await _asked(plan.first, model, service, fresh)
     if all(rung.ok for rung in rungs) and plan.quality:
-        rungs += (await quality_rung(service, model, judging.published),)
+        rungs += (await quality_rung(service, model, judging.published, judging.exported),)
     if all(rung.ok for rung in rungs) and plan.later.climbed:
         later = await _asked(plan.later, model, service, fresh)
         rungs += later[len(ALWAYS) :] or later[-1:]
@@ -73,7 +74,11 @@ async def _asked(plan: CheckPlan, model: Model, service: dagger.Service, fresh: 
         return (Rung("starts", ok=False, detail=f"the check gave no result within {limit}"),)
     except dagger.ExecError as err:
         rungs = parse_ladder(err.stdout)
-        return rungs if rungs is not None else (not_started(err, model),)
+        if not rungs:
+            return (not_started(err, model),)
+        if "exited" in err.message:  # the model ended too, and its log says why
+            rungs = (*rungs[:-1], replace(rungs[-1], log=tail(err.stderr, 40)))
+        return rungs
     rungs = parse_ladder(told)
     if rungs is None:
         raise _not_the_client(model, "the check's client said nothing that can be read", tail(told))

@@ -21,7 +21,7 @@ from anyio import to_thread
 from dagger import dag
 
 from pipelines.config import Model
-from pipelines.errors import CheckFailed
+from pipelines.errors import CheckFailed, PipelineError
 from pipelines.in_engine.check_metrics import UndefinedMetricError, same
 from pipelines.published import CouldNotTell, Published, PublishedSource
 from pipelines.published_image import container
@@ -32,6 +32,7 @@ from pipelines.quality_plan import QualityPlan, plan_quality
 from pipelines.quality_table import Answers
 from pipelines.stages.check_planned import FILES, as_pattern
 from pipelines.stages.check_report import Rung
+from pipelines.stages.check_rungs import Exported, not_exported
 from pipelines.stages.engine_errors import engine_errors, tail
 
 PROGRAM: Final = "check_quality"
@@ -74,8 +75,30 @@ class Answered:
     nothing_published: bool = False
 
 
-async def quality_rung(service: dagger.Service, model: Model, published: PublishedSource) -> Rung:
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The published version, and the built image as it will be pushed."""
+
+    published: PublishedSource
+    exported: Exported
+
+    async def is_the_same(self, found: Published) -> bool:
+        """Whether ``found`` is what was built now. Where nothing is exported nobody knows."""
+        try:
+            return found.holds(await self.exported())
+        except PipelineError:  # the export's own stage tells it
+            return False
+
+
+async def quality_rung(
+    service: dagger.Service,
+    model: Model,
+    published: PublishedSource,
+    exported: Exported = not_exported,
+) -> Rung:
     """Ask ``service``, the running model; with ``no_worse_than`` the published version too, and judge.
+
+    A published version that is the image which is ``exported`` now needs no run: it would answer the same.
 
     Raises:
         ConfigError: the data can't be read, with the place.
@@ -84,11 +107,11 @@ async def quality_rung(service: dagger.Service, model: Model, published: Publish
     plan = await to_thread.run_sync(plan_quality, model)
     start = monotonic()
     with engine_errors(CheckFailed, f"asking {model.name} for its quality"):
-        rung = await _rung(service, plan, published)
+        rung = await _rung(service, plan, Other(published, exported))
     return Rung(rung.name, rung.ok, rung.detail, round(monotonic() - start, 3), rung.facts, rung.log)
 
 
-async def _rung(service: dagger.Service, plan: QualityPlan, published: PublishedSource) -> Rung:
+async def _rung(service: dagger.Service, plan: QualityPlan, other: Other) -> Rung:
     quality = plan.quality
     base: dict[str, Any] = {
         "metric": quality.metric,
@@ -105,7 +128,7 @@ async def _rung(service: dagger.Service, plan: QualityPlan, published: Published
         detail = f"{quality.metric} not known: {err}"
         return Rung("quality", ok=False, detail=detail, facts=facts, log=err.log)
     try:
-        answered = await _compared(own, plan, published)
+        answered = await _compared(own, plan, other)
     except (CouldNotTell, NoAnswers) as err:
         detail = f"{quality.metric} can't be compared with the published version: {err}"
         hint = "make it answer, or leave out `check: quality: no_worse_than:`, which asks for it"
@@ -118,13 +141,15 @@ async def _rung(service: dagger.Service, plan: QualityPlan, published: Published
         return Rung("quality", ok=False, detail=str(err), facts=facts)
 
 
-async def _compared(own: list[Any], plan: QualityPlan, published: PublishedSource) -> Answered:
+async def _compared(own: list[Any], plan: QualityPlan, other: Other) -> Answered:
     """With what the published version says. Raises CouldNotTell, NoAnswers."""
     if plan.quality.no_worse_than is None:
         return Answered(own)
-    found = await published()
+    found = await other.published()
     if found is None:
         return Answered(own, nothing_published=True)
+    if await other.is_the_same(found):
+        return Answered(own, own, found)
     key = plan.key(found.manifest.digest, _programs_text())
     before = plan.memo.recall(key)
     if before is None:
