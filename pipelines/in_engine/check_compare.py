@@ -61,14 +61,14 @@ def differences(
 def _different(
     expected: object, actual: object, path: tuple[str, ...], tolerances: Tolerances, ignore: Sequence[str]
 ) -> Iterator[str]:
-    if any(_covers(pattern, path) for pattern in ignore):
+    if any(covers(pattern, path) for pattern in ignore):
         return
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key, value in expected.items():
             below = (*path, key)
             if key in actual:
                 yield from _different(value, actual[key], below, tolerances, ignore)
-            elif not any(_covers(pattern, below) for pattern in ignore):
+            elif not any(covers(pattern, below) for pattern in ignore):
                 yield f"{_at(below)} is missing, expected {shown(value)}"
     elif isinstance(expected, list) and isinstance(actual, list):
         if len(expected) != len(actual):
@@ -114,11 +114,11 @@ def shown(value: object) -> str:
 
 def _tolerance(path: tuple[str, ...], tolerances: Tolerances) -> tuple[float, float]:
     """That of the longest pattern that covers the path."""
-    covering = [pattern for pattern in tolerances if _covers(pattern, path)]
+    covering = [pattern for pattern in tolerances if covers(pattern, path)]
     return tolerances[max(covering, key=lambda pattern: pattern.count("."))] if covering else (0.0, 0.0)
 
 
-def _covers(pattern: str, path: tuple[str, ...]) -> bool:
+def covers(pattern: str, path: tuple[str, ...]) -> bool:
     """A pattern covers the place it names and all below it; ``*`` is any one key or index."""
     wanted, steps = pattern.split("."), ".".join(path).split(".") if path else []
     if pattern in ("", "*"):

@@ -123,7 +123,8 @@ def _send(context: Context, sample: Sample, load: Load) -> None:
 def _ask_the_runner(context: Context, wanted: Piece, figures: Piece, missing: Piece) -> None:
     """Cold start and memory, as the program beside the model has them."""
     names = [name for name in ("cold_start_s", "memory_mb") if name in wanted["figures"]]
-    why, told = "", Piece()
+    why = ""
+    told: Piece = {}
     try:
         told = json.loads(Target(context.plan["host"], wanted["runner_port"], 10).ask("GET", "/figures").body)
     except (NoAnswerError, ValueError) as err:

@@ -94,7 +94,7 @@ def _hint(failure: dict[str, Any], model: Model) -> str:  # Any: a failure as th
     message = failure["messages"][0]
     alone = f"`modelport check {_shown(model.directory)} --case {failure['line']}` repeats it alone"
     if message.startswith("status is 5"):
-        return f"the model failed on this request: {alone}, with the end of the model's log"
+        return f"the model failed on this request: {alone}; why, its own log says"
     if message.startswith(("no ", "the connection", "the answer ended")):
         return (
             f"the model may be too slow here: `check: request_timeout_s:` says how long an answer may take; "

@@ -41,11 +41,12 @@ async def gpu_rung(image: dagger.Container, model: Model, gpu: GpuCheck) -> Rung
 
 def without_gpu(why: str, *, required: bool) -> Rung:
     """Never a pass."""
-    reason = f"no GPU here{f' ({why})' if why else ''}"
+    facts = {"reason": "no GPU here", "engine": why}
     if required:
         hint = "run where there is a GPU, or leave out `check: gpu: required:`"
-        return Rung("gpu", ok=False, detail=f"the check asks for a GPU: {reason}", facts={"hint": hint})
-    return Rung("gpu", ok=True, detail=f"gpu skipped: {reason}", skipped=True, facts={"reason": reason})
+        detail = f"the check asks for a GPU, and there is none here{f' ({why})' if why else ''}"
+        return Rung("gpu", ok=False, detail=detail, facts={**facts, "hint": hint})
+    return Rung("gpu", ok=True, detail="gpu skipped: no GPU here", skipped=True, facts=facts)
 
 
 def with_gpus(container: dagger.Container, why: str) -> dagger.Container:
