@@ -87,7 +87,7 @@ class Exec:
             )
             async with work.slot():
                 result = await self._executed(work, step, ready)
-            self._check_services(step, work.secrets.known())
+            self._check_services(step, result, work.secrets.known())
             if not self.allowed(result.exit_code):
                 raise self._failed(result)
             return await _outcome(work, result, ready.writable)
@@ -116,11 +116,14 @@ class Exec:
             combined=mask_bytes(result.combined, ready.masks),
         )
 
-    def _check_services(self, step: ExecStep, masks: tuple[str, ...]) -> None:
+    def _check_services(self, step: ExecStep, result: ExecResult, masks: tuple[str, ...]) -> None:
+        """Raises ExecFailed for a service that has ended; what a command that failed by it said is kept."""
         for service in step.services:
             code = service.exit_code()
             if code is not None:
                 stdout, stderr = (mask_tail(log, masks) for log in service.logs())
+                if not self.allowed(result.exit_code) and result.stdout:
+                    stdout, stderr = readable_tail(result.stdout), stdout + stderr
                 message = f"bound service {service.hostname} exited: exit code: {code}"
                 raise ExecFailed(message, args=self.args, exit_code=code, stdout=stdout, stderr=stderr)
 

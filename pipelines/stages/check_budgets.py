@@ -108,7 +108,7 @@ async def judge_budgets(rung: Rung, judging: Judging) -> Rung:
     if why and budgets.worse_than_published and budgets.could_not_measure == "fail":
         problems.append(notes[-1])
     facts = {
-        **rung.facts,
+        **{key: fact for key, fact in rung.facts.items() if key not in ("file", "failures")},
         "figures": figures,
         "recorded": {name: f"{rounded(value):g}" for name, value in figures.items()},
         "published": published,
