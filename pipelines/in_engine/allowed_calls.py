@@ -55,6 +55,7 @@ NAMES = {
     "numpy._core.multiarray": "_reconstruct scalar",
     "numpy.core.numeric": "_frombuffer",
     "numpy._core.numeric": "_frombuffer",
+    "numpy.ma": "MaskedArray",
     "numpy.ma.core": "MaskedArray _mareconstruct",
     "numpy.random._pickle": "__randomstate_ctor __generator_ctor __bit_generator_ctor",
     "numpy.random": "__RandomState_ctor",
@@ -73,10 +74,16 @@ NAMES = {
     "sklearn.neighbors._ball_tree": "newObj",
     "sklearn.neighbors.kd_tree": "newObj",
     "sklearn.neighbors.ball_tree": "newObj",
+    "sklearn.metrics._dist_metrics": "newObj",
+    "sklearn.metrics._scorer": "_passthrough_scorer",
+    "_loss": "*",  # scikit-learn 1.6 and later: its compiled losses call their module so
     "sklearn.utils": "Bunch",
     "sklearn.utils._bunch": "Bunch",
     "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
-    "torch": "Size device",
+    "torch": """
+        Size device strided sparse_coo sparse_csr per_tensor_affine per_tensor_symmetric per_channel_affine
+        per_channel_symmetric per_channel_affine_float_qparams contiguous_format channels_last preserve_format
+    """,
     "torch.storage": "UntypedStorage TypedStorage",
     "torch.serialization": "_get_layout",
     "torch.nn.parameter": "Parameter Buffer",
@@ -88,7 +95,14 @@ NAMES = {
     "torch.jit._pickle": """
         build_intlist build_tensorlist build_doublelist build_boollist build_tensor_from_id restore_type_tag
     """,
-    "pandas": "DataFrame Series Index RangeIndex MultiIndex",
+    "pandas": """
+        DataFrame Series Index RangeIndex MultiIndex Categorical CategoricalDtype StringDtype DatetimeTZDtype
+        IntervalDtype PeriodDtype Timestamp Timedelta
+    """,
+    "pandas.arrays": """
+        StringArray DatetimeArray TimedeltaArray PeriodArray IntervalArray BooleanArray IntegerArray
+        FloatingArray SparseArray Categorical
+    """,
     "pandas._libs.internals": "_unpickle_block",
     "pandas.core.internals.managers": "BlockManager SingleBlockManager",
     "pandas.core.indexes.base": "Index _new_Index",

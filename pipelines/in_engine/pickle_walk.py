@@ -279,8 +279,11 @@ class Walk:
     def _duplicate(self) -> None:
         self._push(self._stack[-1])
 
-    def _replace_with_unknown(self) -> None:
-        self._stack[-1] = _UNKNOWN
+    def _persistent(self) -> None:
+        """What the loader makes of an id. For ("module", class, file, source) torch gives the class."""
+        told = self._stack[-1]
+        is_class = isinstance(told, list) and len(told) == 4 and told[0] == "module"
+        self._stack[-1] = told[1] if is_class and isinstance(told, list) else _UNKNOWN
 
     def _nothing(self) -> None:
         """PROTO, FRAME, STOP; and READONLY_BUFFER: the value stays as it is."""
@@ -320,7 +323,7 @@ _STEPS: dict[str, Callable[[Walk], None]] = {
     "DUP": Walk._duplicate,
     "MEMOIZE": Walk._memoize,
     "PERSID": lambda walk: walk._push(_UNKNOWN),
-    "BINPERSID": Walk._replace_with_unknown,
+    "BINPERSID": Walk._persistent,
     "STACK_GLOBAL": Walk._stack_global,
     "REDUCE": Walk._call,
     "NEWOBJ": Walk._call,
