@@ -86,7 +86,7 @@ def golden_failed(rung: Rung, model: Model) -> CheckFailed:
         f"{titled(first)}{first['messages'][0]}{more}",
         place=Place(file, first["line"]),
         hint=_hint(first, model),
-        detail=failures_told(failures, model.check.golden),
+        detail="\n".join(part for part in (failures_told(failures, model.check.golden), rung.log) if part),
     )
 
 

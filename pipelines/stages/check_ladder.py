@@ -76,9 +76,10 @@ async def _asked(plan: CheckPlan, model: Model, service: dagger.Service, fresh: 
         rungs = parse_ladder(err.stdout)
         if not rungs:
             return (not_started(err, model),)
-        if "exited" in err.message:  # the model ended too, and its log says why
-            rungs = (*rungs[:-1], replace(rungs[-1], log=tail(err.stderr, 40)))
-        return rungs
+        if not _ended(err):
+            return rungs
+        served = rungs[-1].name not in ALWAYS
+        return (*rungs[:-1], _with_the_end(rungs[-1], err)) if served else (_never_served(err),)
     rungs = parse_ladder(told)
     if rungs is None:
         raise _not_the_client(model, "the check's client said nothing that can be read", tail(told))
@@ -135,8 +136,7 @@ def not_started(err: dagger.ExecError, model: Model) -> Rung:
         CheckFailed: it was the client itself that could not run.
     """
     log = tail(err.stderr or err.stdout, 40)
-    ended = re.search(r"service \S+ exited", err.message)
-    if "check_client" in " ".join(err.command) and not ended:
+    if "check_client" in " ".join(err.command) and not _ended(err):
         message = f"the check's client ended with exit code {err.exit_code}"
         raise _not_the_client(model, message, log) from err
     if "check_client" in " ".join(err.command):
@@ -152,6 +152,27 @@ def not_started(err: dagger.ExecError, model: Model) -> Rung:
     else:
         detail = f"the model ended with exit code {err.exit_code} instead of serving{command}"
     return Rung("starts", ok=False, detail=detail, log=log)
+
+
+def _ended(err: dagger.ExecError) -> bool:
+    """Whether it was the model that ended."""
+    return re.search(r"service \S+ exited", err.message) is not None
+
+
+def _never_served(err: dagger.ExecError) -> Rung:
+    detail = f"the model ended with exit code {err.exit_code} instead of serving"
+    return Rung("starts", ok=False, detail=detail, log=tail(err.stderr, 40))
+
+
+def _with_the_end(rung: Rung, err: dagger.ExecError) -> Rung:
+    """The rung in which the model ended: what was asked then, its exit code, and the end of its log."""
+    end = f"; the model ended during the check, with exit code {err.exit_code}"
+    failures = [dict(one) for one in rung.facts.get("failures") or []]
+    if failures:
+        first, *more = failures[0]["messages"]
+        failures[0]["messages"] = [first + end, *more]
+    facts = {**rung.facts, "failures": failures}
+    return replace(rung, detail=rung.detail + end, facts=facts, log=tail(err.stderr, 40))
 
 
 def _not_the_client(model: Model, message: str, detail: str) -> CheckFailed:
