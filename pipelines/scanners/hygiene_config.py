@@ -54,9 +54,9 @@ def _in_history(history: object, layers: tuple[str, ...]) -> Iterator[Finding]:
         if _PIPED.search(str(entry.get("created_by") or "")):
             title = "a download was run without being checked (curl | sh)"
             hint = "download to a file, compare its SHA-256, then run it"
-            yield _finding(
-                "pipe-to-shell", "medium", f"history entry {number}", title, hint=hint, layer=layer
-            )
+            place = f"history entry {number}"
+            finding = _finding("pipe-to-shell", "medium", place, title, hint)
+            yield replace(finding, where=place, layer=layer)
 
 
 def moving_base(recipe: Recipe) -> Iterator[Finding]:
