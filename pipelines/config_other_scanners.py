@@ -6,13 +6,15 @@ Neither is part of this project: a team names the image that it trusts, by diges
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, StringConstraints, model_validator
 
 from pipelines.config_values import Section, problem
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+Severity = Literal["critical", "high", "medium", "low"]
 
 
 def _by_digest(reference: str) -> str:
@@ -42,6 +44,9 @@ class Trivy(Section):
     database_repository: _Text | None = None
     """Instead: a registry's repository that has the database, like "registry.example/trivy-db:2"."""
 
+    unrated: Severity = "high"
+    """What a vulnerability without a rating counts as."""
+
     @model_validator(mode="after")
     def _has_a_database(self) -> Trivy:
         if (self.database is None) == (self.database_repository is None):
@@ -65,6 +70,9 @@ class Grype(Section):
     """Its cache directory with the database in it, relative to that of modelport.yaml."""
     database_url: _Text | None = None
     """Instead: where it fetches the database from ("db.update-url"), as of each day."""
+
+    unrated: Severity = "high"
+    """What a vulnerability without a rating counts as."""
 
     @model_validator(mode="after")
     def _has_a_database(self) -> Grype:

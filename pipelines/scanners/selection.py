@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipelines.scanners.hygiene import Hygiene
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def scanners_of(model: Model) -> tuple[Scanner, ...]:
-    """The scanners for ``model``, in the order in which they are told."""
+    """The scanners for ``model``, in the order in which they are told; those of others where configured."""
     return (
         OsPackages(model.directory),
         PythonPackages(model.directory),
@@ -25,4 +26,17 @@ def scanners_of(model: Model) -> tuple[Scanner, ...]:
         ModelFiles(),
         Licences.of(model),
         Hygiene(model),
+        *_of_others(model),
     )
+
+
+def _of_others(model: Model) -> Iterator[Scanner]:
+    """The scanners of others, where the policy names their container."""
+    if model.scan.trivy is not None:
+        from pipelines.scanners.trivy import Trivy  # noqa: PLC0415
+
+        yield Trivy(model.scan.trivy, model.directory)
+    if model.scan.grype is not None:
+        from pipelines.scanners.grype import Grype  # noqa: PLC0415
+
+        yield Grype(model.scan.grype, model.directory)

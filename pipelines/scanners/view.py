@@ -104,7 +104,8 @@ class EngineView:
                 )
                 for path, directory in tool.directories.items():
                     data = dag.host().directory(str(directory))
-                    container = container.with_mounted_directory(path, data, read_only=True)
+                    # Not read-only: trivy opens its database for writing. It writes into the exec's own copy.
+                    container = container.with_mounted_directory(path, data)
                 for variable, value in tool.env.items():
                     container = container.with_env_variable(variable, value)
                 return await container.with_exec(list(tool.command)).stdout()
