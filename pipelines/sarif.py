@@ -45,8 +45,6 @@ class Subject:
     """modelport.yaml's directory, relative to the repository's root; "" for the root."""
     version: str
     """This program's."""
-    digest: str = ""
-    """The image's, where it is known."""
 
 
 def sarif(report: ScanReport, subject: Subject) -> Entry:
@@ -71,7 +69,6 @@ def sarif(report: ScanReport, subject: Subject) -> Entry:
             _result(one, subject, places, accepted.get(id(one)), standing.get(id(one), ""))
             for one in findings
         ],
-        "properties": {"image": subject.digest} if subject.digest else {},
     }
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipelines.scanners.dockerfile import Dockerfile
 from pipelines.scanners.hygiene import Hygiene
 from pipelines.scanners.licences import Licences
 from pipelines.scanners.model_files import ModelFiles
@@ -26,6 +27,7 @@ def scanners_of(model: Model) -> tuple[Scanner, ...]:
         ModelFiles(),
         Licences.of(model),
         Hygiene(model),
+        Dockerfile(model),
         *_of_others(model),
     )
 

@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from pipelines.config import Model
 from pipelines.config_scan import ScanPolicy
+from pipelines.errors import ScanBlocked
 from pipelines.sarif import MOST_RESULTS, Subject, sarif
+from pipelines.scan_files import with_sarif
 from pipelines.scanners.port import Finding, ScannerResult
-from pipelines.stages.scan import decided
+from pipelines.stages.scan import ScanReport, blocked, decided
+
+pytestmark = pytest.mark.anyio
 
 TODAY = date(2026, 11, 22)
-SUBJECT = Subject("langid", "examples/langid", "0.1.0", "sha256:0")
+SUBJECT = Subject("langid", "examples/langid", "0.1.0")
 SHAPE = json.loads((Path(__file__).parent.parent / "fixtures" / "sarif-shape.json").read_text())
 """The objects that we write, as section 3 of the standard and GitHub's documentation define them."""
 
@@ -135,3 +140,24 @@ def test_a_run_has_no_more_results_than_github_takes(monkeypatch: pytest.MonkeyP
     ]
     assert [one["properties"]["severity"] for one in results] == ["critical", "high"]
     assert MOST_RESULTS == 25_000
+
+
+@pytest.mark.parametrize("severity", ["high", "low"])
+async def test_the_file_is_there_whether_the_release_is_blocked_or_not(tmp_path: Path, severity: str) -> None:
+    (tmp_path / ".git").mkdir()
+    model = Model(name="m", directory=tmp_path / "a" / "b", file=tmp_path / "a" / "b" / "modelport.yaml")
+    one = ScannerResult("python_packages", audited=True, findings=(finding(severity=severity),))
+    report = decided([one], ScanPolicy(), TODAY)
+
+    async def work() -> ScanReport:
+        if report.verdict.blocks:
+            raise blocked(report, model)
+        return report
+
+    if severity == "high":
+        with pytest.raises(ScanBlocked):
+            await with_sarif(work(), tmp_path, model)
+    else:
+        assert await with_sarif(work(), tmp_path, model) is report
+    (written,) = json.loads((tmp_path / "scan.sarif").read_text())["runs"]
+    assert physical(written["results"][0])["artifactLocation"]["uri"] == "a/b/modelport.yaml"
