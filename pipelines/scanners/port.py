@@ -131,6 +131,8 @@ class ScannerResult:
     """Why the data is too old, or "". A scanner may say so of its own; the policy says it by age."""
     network: str | None = None
     """What it had the network for, "" for nothing; None: for what the scanner says of itself."""
+    not_applicable: str = ""
+    """Why there is nothing for it to look at in this image, or ""; it is said, and is not "0 findings"."""
     note: str = ""
     """A few words for the summary, beside the number of findings."""
 
@@ -147,6 +149,7 @@ class ScannerResult:
             "data_digest": self.data_digest or None,
             "stale": self.stale or None,
             "network": self.network or None,
+            "not_applicable": self.not_applicable or None,
             "note": self.note,
             "findings": [finding.to_json() for finding in self.findings],
         }

@@ -58,6 +58,8 @@ class ScanReport:
             answer = getattr(self.policy.could_not_look, result.scanner)
             found = f"{len(result.findings)} found, " if result.findings else ""
             return f"{title} {found}not audited ({result.reason}; policy: {answer})"
+        if result.not_applicable:
+            return f"{title} not applicable ({result.not_applicable})"
         stale = f" (stale: {result.stale}; policy: {self.policy.stale_data.answer})" if result.stale else ""
         if result.scanner == "model_files" and not result.findings:
             return f"{title} {result.note}{stale}"
