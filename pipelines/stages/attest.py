@@ -52,7 +52,7 @@ def check_verdict(report: CheckReport, model: Model) -> GateVerdict:
     return GateVerdict(
         gate="check",
         result=Result.FAILED if report.failed else Result.PASSED,
-        passed=tuple(rung.name for rung in report.rungs if rung.ok),
+        passed=tuple(rung.name for rung in report.rungs if rung.passed),
         failed=tuple(rung.name for rung in report.rungs if not rung.ok),
         configuration={"modelport.yaml#check": _section(model.check), **_files(model)},
         facts={rung.name: facts for rung in report.rungs if (facts := _rung_facts(rung))},
@@ -61,7 +61,9 @@ def check_verdict(report: CheckReport, model: Model) -> GateVerdict:
 
 def _files(model: Model) -> dict[str, str]:
     """The files with the expected answers."""
-    named = [model.check.golden, model.check.quality.data if model.check.quality else None]
+    quality, schema = model.check.quality, model.check.schema_
+    named = [model.check.golden, quality.data if quality else None]
+    named += [schema.file, schema.answer] if schema else []
     try:
         return {name: sha256((model.directory / name).read_bytes()) for name in named if name}
     except OSError as err:
@@ -72,6 +74,8 @@ def _files(model: Model) -> dict[str, str]:
 
 
 def _rung_facts(rung: Rung) -> dict[str, JSON]:
+    if rung.skipped:
+        return {"skipped": rung.detail}
     if rung.name == "golden":
         return {key: rung.facts.get(key) for key in ("passed", "total")}
     if rung.name == "quality":
@@ -80,7 +84,19 @@ def _rung_facts(rung: Rung) -> dict[str, JSON]:
         value = rung.facts.get("value")
         # Three digits, as they are shown: the last ones may differ between machines.
         return known | ({"value": f"{value:.3f}"} if value is not None else {})
+    if rung.name == "budgets":
+        # Two digits: the trend's own. They are those of the measurement that the engine's cache has.
+        return {"figures": rung.facts.get("recorded"), "load": _load(rung)}
+    if rung.name == "schema":
+        return {key: found for key in ("sha256", "document") if (found := rung.facts.get(key)) is not None}
+    if rung.name == "abuse":
+        return {"attacks": [attack["name"] for attack in rung.facts.get("attacks", ())]}
     return {}
+
+
+def _load(rung: Rung) -> JSON:
+    load = rung.facts.get("load") or {}
+    return {key: load[key] for key in ("requests", "concurrency") if key in load}
 
 
 def scan_verdict(report: ScanReport, labels: Mapping[str, str]) -> GateVerdict:

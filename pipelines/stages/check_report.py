@@ -51,7 +51,7 @@ class Rung:
             **({"skipped": True} if self.skipped else {}),
             "detail": self.detail,
             "seconds": self.seconds,
-            **{key: fact for key, fact in self.facts.items() if key != "cases"},
+            **{key: fact for key, fact in self.facts.items() if key not in ("cases", "document")},
         }
 
 
