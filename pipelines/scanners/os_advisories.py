@@ -21,6 +21,7 @@ CANARY: Final = {
     "Ubuntu": ("openssl", "0.9.8"),
     "AlmaLinux": ("openssl", "0.9.8-1"),
     "Rocky Linux": ("openssl", "0.9.8-1"),
+    "Debian": ("openssl", "0.9.8"),
 }
 """Known to be vulnerable in every release: where nothing is known of it, nothing is known of the release.
 
@@ -81,6 +82,7 @@ async def judged(
         data=f"{ecosystem} of {source.title}",
         data_date=data.date,
         data_digest=data.digest,
+        network=source.network,
     )
 
 
