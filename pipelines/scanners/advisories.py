@@ -37,6 +37,11 @@ class AdvisorySource(Protocol):
         """Changes when its answers may."""
         ...
 
+    @property
+    def network(self) -> str:
+        """What it needs the network for, for the record; "" if it needs none."""
+        ...
+
     async def advisories(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
         """Every advisory that may concern each package. Raises CouldNotLookError: all of them or none."""
         ...

@@ -67,6 +67,7 @@ def result_of(told: dict[str, Any]) -> ScannerResult:  # Any: JSON of our own pr
         version=version_of(*PROGRAMS),
         data_date=told["archive_date"],
         data_digest=told["archive_digest"],
+        network="the security archive of Debian",
     )
 
 

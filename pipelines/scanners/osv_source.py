@@ -54,6 +54,11 @@ class OsvService:
         """The hour: its answers change at any time."""
         return f"{self.ecosystem} {self.url} {int(datetime.now(UTC).timestamp()) // KEPT}"
 
+    @property
+    def network(self) -> str:
+        """Its address."""
+        return f"advisories on what is installed, from {self.url}"
+
     async def data(self) -> AdvisoryData:
         """The day: it answers by what it knows when it is asked."""
         return AdvisoryData(f"{datetime.now(UTC):%Y-%m-%d}")
@@ -144,6 +149,11 @@ class Remembered:
     def version(self) -> str:
         """As the inner source's."""
         return self.inner.version
+
+    @property
+    def network(self) -> str:
+        """As the inner source's."""
+        return self.inner.network
 
     async def advisories(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
         """The remembered answer to the same question, else the inner source's. Only a whole one is kept."""

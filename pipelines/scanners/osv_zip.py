@@ -45,6 +45,11 @@ class OsvZip:
         stat = self.path.stat()
         return f"{self.ecosystem} {self.path} {stat.st_size} {stat.st_mtime_ns}"
 
+    @property
+    def network(self) -> str:
+        """None."""
+        return ""
+
     async def advisories(self, packages: Sequence[Package]) -> dict[Package, list[Advisory]]:
         """Those that affect the packages, by the ranges in the records. Raises CouldNotLookError."""
         with self._readable():

@@ -71,6 +71,7 @@ async def judged(contents: Contents, source: AdvisorySource, unrated: Severity) 
         version=version_of("collect", "osv", "versions", "cvss"),
         data_date=data.date,
         data_digest=data.digest,
+        network=source.network,
         note=f"{by_debian} more from Debian packages" if by_debian else "",
     )
 
