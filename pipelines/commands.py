@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
@@ -19,8 +20,22 @@ from pipelines.command_options import (
     show,
 )
 from pipelines.engines import Engine
+from pipelines.errors import PipelineError
 from pipelines.interrupts import await_
 from pipelines.registry_commands import app as registry_app
+from pipelines.values import JSON
+
+
+class Gate(Protocol):
+    """How one model's check or scan ended."""
+
+    @property
+    def error(self) -> PipelineError | None: ...  # noqa: D102
+
+    def text(self) -> str: ...  # noqa: D102
+
+    def to_json(self) -> dict[str, JSON]: ...  # noqa: D102
+
 
 app = typer.Typer(
     name="modelport",
@@ -105,6 +120,42 @@ def preflight(
     reports = await_(examine_all, where, environment(registry), engine)
     show(as_json, [one.to_json() for one in reports], "\n\n".join(one.text() for one in reports))
     verify_all(reports)
+
+
+@app.command()
+def check(  # noqa: PLR0913, PLR0917  # each parameter is an option of the command line
+    where: Where = Path(),
+    case: Annotated[str, typer.Option("--case", help="One golden case alone, by its line or name.")] = "",
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the answers of now into the golden file.")
+    ] = False,
+    engine: EngineOption = Engine.AUTO,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Build and check only: does the model work? One golden case alone, or new answers for all."""
+    from pipelines.check_command import CheckOptions, check_command  # noqa: PLC0415
+
+    options = CheckOptions(where, case, update, engine, debug)
+    _gates(as_json, await_(check_command, options, dict(os.environ)))
+
+
+@app.command()
+def scan(
+    where: Where = Path(),
+    engine: EngineOption = Engine.AUTO,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Build and scan only: is the image safe by the policy?"""
+    from pipelines.scan_command import scan_command  # noqa: PLC0415
+
+    _gates(as_json, await_(scan_command, where, dict(os.environ), engine))
+
+
+def _gates(as_json: bool, ended: Sequence[Gate]) -> None:
+    show(as_json, [one.to_json() for one in ended], "\n".join(one.text() for one in ended))
+    raise typer.Exit(next((one.error.exit_code for one in ended if one.error), 0))
 
 
 @app.command()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from pipelines.documents import with_documents
 from pipelines.git_history import GitHistory
 from pipelines.parallel import Awaited, together
 from pipelines.plan import Plan
@@ -24,6 +25,8 @@ from pipelines.stages.scan import scan
 if TYPE_CHECKING:
     from pipelines.receipt import Receipt
 
+T = TypeVar("T")
+
 
 async def release(plan: Plan, run: Run, state: Path, environ: Mapping[str, str]) -> Receipt | None:
     """Take one model from its commit to its registries.
@@ -37,10 +40,14 @@ async def release(plan: Plan, run: Run, state: Path, environ: Mapping[str, str])
     model = plan.model
     image = await run.stage("build", build(model))
     published, exported = published_source(plan, environ), Awaited[BuiltImage]()
+
+    async def gate(name: str, work: Awaitable[T]) -> T:
+        return await run.stage(name, with_documents(work, run.directory, model))
+
     checked, scanned, listed, built = await together(
-        run.stage("check", check(image, model, published, exported.result)),
-        run.stage("scan", scan(image, model, published, exported.result)),
-        run.stage("inventory", inventory(image, model, plan.source)),
+        gate("check", check(image, model, published, exported.result)),
+        gate("scan", scan(image, model, published, exported.result)),
+        gate("inventory", inventory(image, model, plan.source, published)),
         run.stage("export", exported.of(export(image, plan.layout))),
     )
     with run.recorded("tag"):
