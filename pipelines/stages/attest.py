@@ -84,11 +84,15 @@ def _rung_facts(rung: Rung) -> dict[str, JSON]:
         value = rung.facts.get("value")
         # Three digits, as they are shown: the last ones may differ between machines.
         return known | ({"value": f"{value:.3f}"} if value is not None else {})
+    if rung.name == "schema":
+        return {key: found for key in ("sha256", "document") if (found := rung.facts.get(key)) is not None}
+    return _limits(rung)
+
+
+def _limits(rung: Rung) -> dict[str, JSON]:
     if rung.name == "budgets":
         # Two digits: the trend's own. They are those of the measurement that the engine's cache has.
         return {"figures": rung.facts.get("recorded"), "load": _load(rung)}
-    if rung.name == "schema":
-        return {key: found for key in ("sha256", "document") if (found := rung.facts.get(key)) is not None}
     if rung.name == "abuse":
         return {"attacks": [attack["name"] for attack in rung.facts.get("attacks", ())]}
     return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -73,8 +74,8 @@ def test_lines_are_counted_with_the_empty_ones() -> None:
         ({"request": {"body_file": "/etc/passwd"}, "expected": {}}, "not a path below"),
         ({"request": {"headers": {"A": "b\r\nC: d"}}, "expected": {}}, 'the header "A" is not one line'),
         ({"request": {"headers": {"A B": "c"}}, "expected": {}}, 'the header "A B"'),
-        ({"request": {}, "expected": {"status": "200"}}, '"status" is a text, not a whole number'),
-        ({"request": {}, "expected": {"status": True}}, '"status" is true, not a whole number'),
+        ({"request": {}, "expected": {"status": "200"}}, '"status" is "200"'),
+        ({"request": {}, "expected": {"status": True}}, '"status" is true'),
         ({"request": {}, "expected": {"status": 999}}, "999 is no HTTP status"),
         ({"request": {}, "expected": {"json": 1, "text": ""}}, 'both "json" and "text"'),
         ({"request": {}, "expected": {}, "tolerance": {"a": -1}}, 'the tolerance of "a"'),
@@ -125,3 +126,41 @@ def test_a_wrong_row(expected: object, numbers: bool, said: str) -> None:
 def test_a_row_without_expected() -> None:
     with pytest.raises(LineError, match="the prediction that would be right"):
         quality_rows(golden({"request": {}}), "/p", numbers=False)
+
+
+def test_a_class_of_statuses() -> None:
+    [case] = golden_cases('{"request": {}, "expected": {"status": "4xx"}}', "/p")
+    assert (case.expected.takes(422), case.expected.takes(500), case.expected.takes(399)) == (
+        True,
+        False,
+        False,
+    )
+    assert case.expected.shown_status == "4xx"
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"multipart": {}}, '"multipart" has no field'),
+        ({"multipart": {"a": 1}}, 'the field "a" is a number'),
+        ({"multipart": {"a": {"file": "../x"}}}, "not a path below"),
+        ({"multipart": {"a": {"fil": "x"}}}, 'unknown key "fil"'),
+        ({"multipart": {'a"b': "x"}}, "is no name of a field"),
+        ({"multipart": {"a": "x"}, "json": 1}, "has both"),
+    ],
+)
+def test_a_wrong_form(request_: dict[str, object], message: str) -> None:
+    with pytest.raises(LineError, match=re.escape(message)):
+        golden_cases(json.dumps({"request": request_, "expected": {}}), "/p")
+
+
+def test_a_name_that_two_cases_have() -> None:
+    line = '{"name": "a", "request": {}, "expected": {}}\n'
+    with pytest.raises(LineError, match="first in line 1") as caught:
+        golden_cases(line * 2, "/p")
+    assert caught.value.line == 2
+
+
+def test_the_media_type_of_a_file_is_told_by_its_name() -> None:
+    [case] = golden_cases('{"request": {"body_file": "a/cat.jpg"}, "expected": {}}', "/p")
+    assert case.request.headers == (("Content-Type", "image/jpeg"),)

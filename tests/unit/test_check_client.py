@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(
                     200, json.dumps({"type": self.headers["Content-Type"], "size": len(body)}).encode()
                 )
+            case "/refused":
+                self.answer(422, b'{"error": "no value"}')
+            case "/form":
+                self.answer(200, json.dumps(parts_of(self.headers["Content-Type"], body)).encode())
+            case "/reversed":
+                self.answer(200, body[::-1])
+            case "/counted":
+                self.answer(200, json.dumps({"value": 1, "count": self.server.asked}).encode())
             case "/error":
                 self.answer(500, b'{"error": "out of memory"}')
             case "/closed":
@@ -82,6 +91,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def parts_of(media_type: str, body: bytes) -> dict[str, tuple[str | None, str, int]]:
+    """Each field's file name, type and size, as Python's own mail parser reads a form."""
+    message = message_from_bytes(b"Content-Type: " + media_type.encode() + b"\r\n\r\n" + body)
+    found = {}
+    for part in message.walk():
+        if not part.is_multipart():
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
+            name = part.get_param("name", header="content-disposition")
+            found[str(name)] = (part.get_filename(), part.get_content_type(), len(content))
+    return found
+
+
 class Model(ThreadingHTTPServer):
     daemon_threads = True
     healthy_at = 0.0
@@ -119,17 +141,14 @@ def plan(files: Path, port: int, **more: object) -> dict[str, Any]:
         "start_timeout_s": 0.4,
         "request_timeout_s": 0.4,
         "files": str(files),
-        "golden": None,
-        "tolerance": {},
-        "ignore": [],
-        "quality": None,
+        "climb": [key for key in ("golden", "record") if key in more],
     }
     return {**base, **more}
 
 
-def golden(files: Path, *lines: dict[str, Any]) -> str:
+def golden(files: Path, *lines: dict[str, Any], **more: Any) -> dict[str, Any]:
     files.joinpath("golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return "golden.jsonl"
+    return {"file": "golden.jsonl", "tolerance": {}, "ignore": [], **more}
 
 
 def case(value: object, expected: object, path: str = "/predict") -> dict[str, Any]:
@@ -140,25 +159,96 @@ def climb(files: Path, port: int, **more: object) -> dict[str, Any]:
     return check_client.climb(Context.of(plan(files, port, **more)))
 
 
-def test_the_whole_ladder(model: Model, tmp_path: Path) -> None:
-    rows = [{"request": {"json": {"value": n}}, "expected": n * 2} for n in range(20)]
-    tmp_path.joinpath("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    quality = {
-        "data": "rows.jsonl",
-        "path": "/predict",
-        "metric": "accuracy",
-        "answer": "value",
-        "at_least": 1.0,
-        "at_most": None,
-        "concurrency": 4,
-    }
-    report = climb(
-        tmp_path, model.server_port, golden=golden(tmp_path, case(1, 2), case(2, 4)), quality=quality
-    )
+def test_the_ladder(model: Model, tmp_path: Path) -> None:
+    report = climb(tmp_path, model.server_port, golden=golden(tmp_path, case(1, 2), case(2, 4)))
     assert report["ok"]
-    assert [rung["name"] for rung in report["rungs"]] == ["starts", "healthy", "golden", "quality"]
+    assert [rung["name"] for rung in report["rungs"]] == ["starts", "healthy", "golden"]
     assert (report["rungs"][2]["passed"], report["rungs"][2]["total"]) == (2, 2)
-    assert report["rungs"][3]["value"] == 1.0
+    assert report["rungs"][2]["cases"] == [[1, ""], [2, ""]]
+
+
+def test_one_case_alone(model: Model, tmp_path: Path) -> None:
+    section = golden(tmp_path, case(1, 2), case(2, 5), case(3, 6), only=[3])
+    rung = climb(tmp_path, model.server_port, golden=section)["rungs"][-1]
+    assert (rung["ok"], rung["total"], model.asked) == (True, 1, 1)
+
+
+def test_cases_that_stand_in_the_plan(model: Model, tmp_path: Path) -> None:
+    """Those of a YAML file, which the client can't read; its body files are beside it all the same."""
+    tmp_path.joinpath("golden").mkdir()
+    tmp_path.joinpath("golden/x.bin").write_bytes(b"123")
+    echo = {"request": {"path": "/echo", "body_file": "x.bin"}, "expected": {"json": {"size": 3}}}
+    section = {
+        "file": "golden/cases.yaml",
+        "cases": [[2, case(1, 3)], [9, echo]],
+        "tolerance": {},
+        "ignore": [],
+    }
+    rung = climb(tmp_path, model.server_port, golden=section)["rungs"][-1]
+    assert [failure["line"] for failure in rung["failures"]] == [2]
+
+
+def test_a_status_class_and_its_body(model: Model, tmp_path: Path) -> None:
+    def refused(status: object, **expected: Any) -> dict[str, Any]:
+        return {"request": {"path": "/refused", "json": {}}, "expected": {"status": status, **expected}}
+
+    good = [refused("4xx"), refused(422), refused("4xx", json={"error": "no value"})]
+    assert climb(tmp_path, model.server_port, golden=golden(tmp_path, *good))["ok"]
+    bad = [
+        case(1, 2, "/error") | {"expected": {"status": "4xx"}},
+        refused("5xx"),
+        refused("4xx", json={"x": 1}),
+    ]
+    rung = climb(tmp_path, model.server_port, golden=golden(tmp_path, *bad))["rungs"][-1]
+    said = [failure["messages"][0] for failure in rung["failures"]]
+    assert said[0].startswith("status is 500, expected 4xx;")
+    assert said[1].startswith("status is 422, expected 5xx;")
+    assert said[2] == '"x" is missing, expected 1'
+
+
+def test_a_form_with_a_file(model: Model, tmp_path: Path) -> None:
+    tmp_path.joinpath("cat.png").write_bytes(b"\x89PNG\r\n")
+    form = {"image": {"file": "cat.png"}, "threshold": "0.5"}
+    line = {
+        "request": {"path": "/form", "multipart": form},
+        "expected": {"json": {"image": ["cat.png", "image/png", 6], "threshold": [None, "text/plain", 3]}},
+    }
+    report = climb(tmp_path, model.server_port, golden=golden(tmp_path, line))
+    assert report["ok"], report
+
+
+def test_an_answer_that_is_a_file(model: Model, tmp_path: Path) -> None:
+    tmp_path.joinpath("in.bin").write_bytes(b"\x00\x01")
+    tmp_path.joinpath("out.bin").write_bytes(b"\x01\x00")
+    tmp_path.joinpath("other.bin").write_bytes(b"\x01\x01")
+    request = {"path": "/reversed", "body_file": "in.bin"}
+    lines = [{"request": request, "expected": {"body_file": name}} for name in ("out.bin", "other.bin")]
+    rung = climb(tmp_path, model.server_port, golden=golden(tmp_path, *lines))["rungs"][-1]
+    assert [failure["line"] for failure in rung["failures"]] == [2]
+    assert rung["failures"][0]["messages"] == ['the answer differs from byte 1 on from "other.bin"']
+
+
+def test_answers_for_a_record(model: Model, tmp_path: Path) -> None:
+    counted = {"request": {"path": "/counted", "json": 1}, "expected": {"json": {"value": 1, "count": 0}}}
+    lines = [case(1, 2), case(2, 5), case(1, 1, "/error"), counted, case(1, 1, "/closed")]
+    section = golden(tmp_path, *lines)
+    report = climb(tmp_path, model.server_port, record=section)
+    assert report["ok"]
+    changed = {one["line"]: one for one in report["rungs"][-1]["changed"]}
+    assert sorted(changed) == [2, 3, 4, 5]
+    assert json.loads(changed[2]["body"])["value"] == 4
+    assert "the model failed (status 500)" in changed[3]["refused"]
+    assert "differ from each other" in changed[4]["refused"]
+    assert "connection" in changed[5]["refused"]
+
+
+def test_what_no_case_looks_at_may_differ_between_two_answers_of_a_record(
+    model: Model, tmp_path: Path
+) -> None:
+    ignored = {"request": {"path": "/counted", "json": 1}, "expected": {"json": {"value": 7, "count": 0}}}
+    section = golden(tmp_path, case(1, 7, "/counted"), ignored | {"ignore": ["count"]})
+    changed = climb(tmp_path, model.server_port, record=section)["rungs"][-1]["changed"]
+    assert [json.loads(one["body"])["value"] for one in changed] == [1, 1]
 
 
 def test_a_wrong_answer_is_told_with_its_line(model: Model, tmp_path: Path) -> None:
@@ -235,50 +325,6 @@ def test_bodies_from_files_and_as_text(model: Model, tmp_path: Path) -> None:
         },
     ]
     assert climb(tmp_path, model.server_port, golden=golden(tmp_path, *lines))["ok"]
-
-
-def quality(
-    files: Path, port: int, metric: str, lines: list[dict[str, Any]], **limits: float
-) -> dict[str, Any]:
-    files.joinpath("rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    wanted = {"data": "rows.jsonl", "path": "/predict", "metric": metric, "answer": "value", "concurrency": 3}
-    return climb(files, port, quality={**wanted, "at_least": None, "at_most": None, **limits})["rungs"][-1]
-
-
-def test_quality_at_its_limits(model: Model, tmp_path: Path) -> None:
-    rows = [{"request": {"json": {"value": n}}, "expected": n * 2 + (n == 0)} for n in range(4)]
-    port = model.server_port
-    assert quality(tmp_path, port, "accuracy", rows, at_least=0.75)["ok"]
-    below = quality(tmp_path, port, "accuracy", rows, at_least=0.76)
-    assert (below["ok"], below["value"]) == (False, 0.75)
-    assert below["wrong"][0] == {"line": 1, "name": "", "messages": ["predicted 0, expected 1"], "more": 0}
-    assert quality(tmp_path, port, "mae", rows, at_most=0.25)["ok"]
-    assert not quality(tmp_path, port, "mae", rows, at_most=0.24)["ok"]
-
-
-def test_a_row_without_prediction_fails_the_rung(model: Model, tmp_path: Path) -> None:
-    good = {"request": {"json": {"value": 1}}, "expected": 2}
-    rows = [good, {"request": {"path": "/error", "json": {}}, "expected": 2}, good]
-    rung = quality(tmp_path, model.server_port, "accuracy", rows, at_least=0.1)
-    assert (rung["ok"], rung["value"]) == (False, None)
-    assert rung["failures"][0]["line"] == 2
-    assert "1 row of 3" in rung["detail"]
-
-
-def test_the_prediction_has_to_be_there_and_of_its_kind(model: Model, tmp_path: Path) -> None:
-    rows = [{"request": {"json": {"value": "x"}}, "expected": 2}]  # "xx" is no number
-    rung = quality(tmp_path, model.server_port, "mae", rows, at_most=1)
-    assert rung["failures"][0]["messages"] == ['"value" is a text, the metric needs a number']
-    rows = [{"request": {"path": "/echo", "json": 1}, "expected": 2}]
-    rung = quality(tmp_path, model.server_port, "accuracy", rows, at_least=0)
-    assert rung["failures"][0]["messages"] == ['"value" is missing in the answer']
-
-
-def test_an_undefined_metric_fails_the_rung(model: Model, tmp_path: Path) -> None:
-    rows = [{"request": {"json": {"value": 1}}, "expected": n} for n in range(3)]
-    rung = quality(tmp_path, model.server_port, "spearman", rows, at_least=0.1)
-    assert not rung["ok"]
-    assert "the predictions are all the same" in rung["detail"]
 
 
 def test_the_program_prints_one_line_and_says_by_its_exit_code(model: Model, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from dagger._exceptions import QueryErrorValue
 
 from pipelines.config import Model, load
 from pipelines.errors import CheckFailed, ConfigError
-from pipelines.stages.check import not_started
-from pipelines.stages.check_plan import as_pattern, plan_check
-from pipelines.stages.check_report import CheckReport, Rung, check_failed, parse_ladder
+from pipelines.stages.check_failures import check_failed
+from pipelines.stages.check_ladder import not_started
+from pipelines.stages.check_plan import plan_check
+from pipelines.stages.check_planned import as_pattern
+from pipelines.stages.check_report import CheckReport, Rung, parse_ladder
 from pipelines.stages.unit_tests import failure_of, ran_in
 
 GOOD = {"request": {"json": {"n": 1}}, "expected": {"json": {"a": 1}}}
@@ -44,18 +46,13 @@ def golden(*failures: tuple[int, str], total: int = 24, not_asked: int = 0, name
     return Rung("golden", not failures, f"{passed} of {total} golden cases", 0.1, facts)
 
 
-def quality(value: float | None, limit: float = 0.95, **more: Any) -> Rung:
-    facts = {"metric": "accuracy", "rows": 300, "value": value, "at_least": limit, "at_most": None, **more}
-    ok = value is not None and value >= limit
-    return Rung("quality", ok, "accuracy not known" if value is None else f"accuracy {value:.3f}", 1.0, facts)
-
-
+QUALITY = Rung("quality", ok=True, detail="accuracy 0.964 (≥ 0.95)")
 STARTS, HEALTHY = Rung("starts", ok=True, detail="port 8080"), Rung("healthy", ok=True, detail="healthy")
 
 
 def test_the_summary() -> None:
     unit = Rung("unit", ok=True, detail="14 unit tests")
-    report = CheckReport((STARTS, HEALTHY, unit, golden(), quality(0.9641)))
+    report = CheckReport((STARTS, HEALTHY, unit, golden(), QUALITY))
     assert report.summary() == "healthy · 14 unit tests · 24 of 24 golden cases · accuracy 0.964 (≥ 0.95)"
     assert report.to_json()["verdict"] == "passed"
     json.dumps(report.to_json())
@@ -65,7 +62,7 @@ def test_a_golden_case_that_differs(model: Model) -> None:
     rung = golden((7, '"language" is "nl", expected "af" (exact)'))
     error = check_failed(CheckReport((STARTS, HEALTHY, rung)), model)
     assert str(error) == 'golden.jsonl:7: "language" is "nl", expected "af" (exact)'
-    assert "write it into this line" in error.hint
+    assert "`modelport check . --case 7` repeats it alone; `--update` records the new answer" in error.hint
     assert error.exit_code == 4
     assert isinstance(error.report, CheckReport)
 
@@ -85,32 +82,40 @@ def test_too_many_differences_are_cut(model: Model) -> None:
 @pytest.mark.parametrize(
     ("message", "hint"),
     [
-        ("status is 500, expected 200; the answer was x", "read its log"),
+        ("status is 500, expected 200; the answer was x", "why, its own log says"),
         ("no whole answer within 30 s", "request_timeout_s"),
-        ('"a" is missing, expected 1', "form changed"),
+        ('"a" is missing, expected 1', "--case 1` repeats it alone"),
     ],
 )
 def test_hints_of_golden_cases(model: Model, message: str, hint: str) -> None:
     assert hint in check_failed(CheckReport((golden((1, message)),)), model).hint
 
 
-def test_a_metric_below_its_limit(model: Model) -> None:
-    wrong = [{"line": 3, "name": "", "messages": ['predicted "nl", expected "af"'], "more": 0}] * 2
-    error = check_failed(CheckReport((quality(0.9312, wrong=wrong),)), model)
-    assert str(error) == "rows.jsonl: accuracy 0.931 over 300 rows is below 0.95"
-    assert 'rows.jsonl:3: predicted "nl", expected "af"' in error.detail
+def test_a_rung_that_tells_its_failure_itself(model: Model) -> None:
+    failure = {"line": 3, "name": "", "messages": ['predicted "nl", expected "af"'], "more": 0}
+    facts = {"file": "rows.jsonl", "line": 3, "hint": "look at it", "failures": [failure]}
+    error = check_failed(CheckReport((STARTS, Rung("quality", False, "accuracy 0.1", facts=facts))), model)
+    assert str(error) == "rows.jsonl:3: accuracy 0.1"
+    assert error.hint == "look at it"
+    assert error.detail == 'rows.jsonl:3: predicted "nl", expected "af"'
 
 
-def test_a_metric_just_below_its_limit_does_not_look_equal(model: Model) -> None:
-    error = check_failed(CheckReport((quality(0.94996),)), model)
-    assert "accuracy 0.94996 over" in str(error) or "accuracy 0.9500" not in str(error)
-    assert "accuracy 0.950 " not in str(error)
+def test_a_rung_that_says_nothing_of_its_own(model: Model) -> None:
+    error = check_failed(CheckReport((Rung("abuse", False, "it ended", log="killed"),)), model)
+    assert str(error) == "modelport.yaml: it ended"
+    assert (error.hint, error.detail) == ("see `check: abuse:` in modelport.yaml", "killed")
 
 
-def test_rows_without_prediction(model: Model) -> None:
-    failures = [{"line": 2, "name": "", "messages": ["status is 500"], "more": 0}]
-    error = check_failed(CheckReport((quality(None, failures=failures),)), model)
-    assert str(error) == "rows.jsonl:2: accuracy not known: status is 500"
+def test_the_rung_that_was_reached_and_those_that_were_skipped() -> None:
+    skipped = Rung("gpu", ok=True, detail="gpu skipped: no GPU here", skipped=True)
+    report = CheckReport((STARTS, HEALTHY, skipped, golden((7, "x"))))
+    assert report.reached == "healthy"
+    assert not skipped.passed
+    told = report.to_json()["rungs"]
+    assert isinstance(told, list)
+    assert [one["ok"] for one in told if isinstance(one, dict)] == [True, True, None, False]
+    assert CheckReport((STARTS, skipped)).reached == "starts"
+    assert "gpu skipped: no GPU here" in report.summary()
 
 
 @pytest.mark.parametrize("text", ["", "hello", "[]", "{}", '{"rungs": [1]}', '{"rungs": [{}]}', "null"])
@@ -193,7 +198,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 def test_the_clients_plan_is_stable(model: Model) -> None:
     first, second = plan_check(model).to_client(), plan_check(model).to_client()
     assert first == second
-    assert json.loads(first)["quality"]["path"] == "/predict"
+    assert json.loads(first)["golden"]["file"] == "golden.jsonl"
     assert str(model.directory) not in first  # another checkout of the same files is the same check
 
 
