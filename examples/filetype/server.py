@@ -36,6 +36,8 @@ class Request:
         """The body as a JSON object; BadRequest if it is something else."""
         try:
             value = json.loads(self.body, parse_constant=_no_constant)
+            if b"\\u" in self.body:
+                json.dumps(value, ensure_ascii=False).encode()  # half a character can be escaped, never encoded
         except (ValueError, RecursionError) as err:
             raise BadRequest(f"the body is not JSON: {err}") from err
         if not isinstance(value, dict):
@@ -97,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         if not (length.isascii() and length.isdigit()):
             self.close_connection = True
             raise BadRequest("Content-Length is needed", HTTPStatus.LENGTH_REQUIRED)
-        if int(length) > MAX_BODY:
+        if len(length) > 18 or int(length) > MAX_BODY:
             self.close_connection = True
             raise BadRequest(f"at most {MAX_BODY} bytes are taken", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         body = self.rfile.read(int(length))
