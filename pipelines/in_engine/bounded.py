@@ -30,6 +30,10 @@ class Budget:
         self.left = size
         self.deadline = time.monotonic() + seconds
 
+    def exhaust(self) -> None:
+        """Nothing more of this file is looked at: what it has shown is enough to refuse it."""
+        self.left = -1
+
     def spend(self, size: int) -> None:
         """Count ``size`` bytes more. Raises LimitError."""
         self.left -= size

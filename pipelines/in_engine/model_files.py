@@ -145,6 +145,7 @@ def look(stream: Stream, place: Place) -> str:
     buffered = stream if isinstance(stream, io.BufferedReader) else _buffered(stream)
     if place.depth > DEEPEST:
         place.unread(f"packed more than {DEEPEST} times")
+        place.report.budget.exhaust()
         return "other"
     kind = "other"
     try:
@@ -166,10 +167,11 @@ def _guarded(kind: str, stream: io.BufferedReader, place: Place) -> None:
     try:
         _LOOKERS[kind](stream, place)
     except LimitError as err:
-        place.unread(err)
+        if not place.report.unread:
+            place.unread(err)
     except ERRORS as err:
         if place.strict or kind in _ALWAYS_TOLD:
-            place.unread(f"{kind}: {err}")
+            place.unread(f"{place.report.format if kind == 'claimed' else kind}: {err}")
 
 
 _MAGIC = (

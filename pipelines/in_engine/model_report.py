@@ -3,7 +3,7 @@
 from pipelines.in_engine.bounded import Budget
 from pipelines.in_engine.rootfs import File
 
-MOST_TOLD = 200
+MOST_TOLD = 50
 """Findings of one kind in one file; the first are enough to refuse it."""
 
 

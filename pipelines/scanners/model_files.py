@@ -15,6 +15,8 @@ from pipelines.scanners.port import Finding, ImageView, ScannerName, ScannerResu
 
 SAFE = frozenset({"safetensors", "onnx", "numpy", "GGUF", "TensorFlow Lite"})
 """Formats that hold numbers and graphs, and no code."""
+COMPUTED = "computed"
+"""The id where what would be called can't be known without loading; no honest model needs that."""
 PACKAGES_TEST_DATA = ("*/site-packages/*/tests/*", "*/site-packages/*/test/*", "*/dist-packages/*/tests/*")
 """Pickles that published packages (networkx, joblib) test themselves with: own classes are only reported."""
 
@@ -49,14 +51,14 @@ def result_of(told: dict[str, Any], policy: Policy) -> ScannerResult:  # Any: JS
 def _findings(file: dict[str, Any], policy: Policy) -> Iterator[Finding]:
     test_data = matches(file["path"], PACKAGES_TEST_DATA)
     for call in file["calls"]:
-        name = f"{call['module']}.{call['name']}"
+        name = COMPUTED if call["module"] == "?" else f"{call['module']}.{call['name']}"
         if not _allowed(call["module"], call["name"], policy.allow):
             yield _finding(
                 file,
                 name,
                 "medium" if test_data and not _of_python(call["module"]) else "critical",
-                f"loading it would call {name} ({_where(call)})",
-                _what_to_do(call["module"], name),
+                f"loading it would call {call['name'] if name == COMPUTED else name} ({_where(call)})",
+                _UNREAD_HINT if name == COMPUTED else _what_to_do(call["module"], name),
             )
     for odd in file.get("odd", ()):
         if odd["id"] not in policy.allow:
