@@ -38,6 +38,11 @@ class Asked:
         """As the inner source's."""
         return self._inner.version
 
+    @property
+    def network(self) -> str:
+        """As the inner source's."""
+        return self._inner.network
+
     async def ask(self, packages: Iterable[Package]) -> None:
         """Ask for all of them at once. A refusal is kept for who needs the answer."""
         from pipelines.scanners.versions import NotComparableError  # noqa: PLC0415

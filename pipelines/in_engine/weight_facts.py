@@ -11,6 +11,7 @@ import io
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -21,6 +22,21 @@ from pipelines.in_engine.weight_torch import torch_zip
 LONGEST_HEADER = 8 << 20
 """Of safetensors, whose own limit is 100 MB; a file of a thousand tensors has 100 kB."""
 MOST_ELEMENTS = 1 << 62
+WRONG = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,  # of ast, for what is nested too deeply
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the readers raise over bytes that are not of their format."""
 MOST_MEMBERS = 20_000
 NUMPY_HEADER = 1 << 16
 
@@ -33,9 +49,7 @@ def facts_of(stream: BinaryIO, kind: str, size: int) -> dict[str, Any]:  # Any: 
     stream.seek(0)
     try:
         return read(stream, size)
-    except (ValueError, KeyError, TypeError, IndexError, struct.error, EOFError, RecursionError) as err:
-        return {"unread": f"its header is not that of {kind}: {err}"[:200]}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OverflowError, SyntaxError) as err:
+    except WRONG as err:
         return {"unread": f"its header is not that of {kind}: {err}"[:200]}
 
 
