@@ -20,9 +20,11 @@ from pipelines.scanners.port import CouldNotLookError, Finding, ImageView, Scann
 SEVERITIES: Final[dict[str, Severity]] = {"error": "high", "warning": "medium", "info": "low", "style": "low"}
 """hadolint's levels as ours."""
 CONFIGURATIONS: Final = (".hadolint.yaml", ".hadolint.yml")
-MOST_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 8 << 20
+MOST_TEXT: Final = 1000
 _UNREADABLE: Final = "DL1000"
 """hadolint's code for a Dockerfile that it can't parse."""
+_IGNORED_CONFIGURATION: Final = b"Error parsing your config file"
 _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/nonexistent",
@@ -100,13 +102,16 @@ async def _output(command: list[str], limit_s: int) -> bytes:
     if done.returncode != 0:
         reason = _one_line(done.stderr.decode("utf-8", "replace") or done.stdout.decode("utf-8", "replace"))
         raise CouldNotLookError(f"hadolint ended with {done.returncode}: {reason}")
+    if _IGNORED_CONFIGURATION in done.stderr:  # it goes on without it, and ends with 0
+        reason = _one_line(done.stderr.decode("utf-8", "replace").rstrip('"\n').replace("\\n", "\n"))
+        raise CouldNotLookError(f"hadolint can't read its configuration: …{reason[-160:]}")
     return done.stdout
 
 
 def parsed(output: bytes) -> list[dict[str, Any]]:
     """hadolint's JSON, checked. (Any: foreign JSON.) Raises CouldNotLookError for anything else."""
     try:
-        told = json.loads(output[: MOST_BYTES * 8])
+        told = json.loads(output[:MOST_BYTES])
     except ValueError as err:
         raise CouldNotLookError("hadolint's answer is no JSON") from err
     keys = {"code": str, "level": str, "line": int, "message": str}
@@ -140,4 +145,4 @@ def _finding(one: dict[str, Any], file: str) -> Finding:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
+    return " ".join(text.split())[:MOST_TEXT]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,6 +57,10 @@ class FixedView:
 
     async def environment(self) -> dict[str, str]:
         return {"PATH": "/usr/bin"}
+
+    async def layers(self) -> Any:
+        nothing: dict[str, Any] = {"found": [], "looked_at": 0, "bytes": 0, "problems": []}
+        return SimpleNamespace(config={}, layers=(), recall=lambda name: nothing)
 
 
 def finding(id_: str = "CVE-1", severity: Any = "high", **more: Any) -> Finding:
