@@ -14,6 +14,8 @@ from typing import Any, Final
 from pipelines.config import Model
 from pipelines.config_schema_check import SchemaCheck
 from pipelines.errors import ConfigError, Place
+from pipelines.quality_memo import Memo, quality_directory
+from pipelines.registries.descriptors import sha256
 from pipelines.stages.check_planned import read_lines
 
 LARGEST_FILE: Final = 4 << 20
@@ -43,17 +45,22 @@ def _parsed(text: str, file: Path) -> object:
     import yaml  # noqa: PLC0415  # only where a file is named
 
     try:
-        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as err:
+        value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        # YAML's numbers as keys (`200:`) and its dates are texts in JSON
+        return json.loads(json.dumps(value, default=str, allow_nan=False))
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as err:
         kind = "JSON" if file.suffix == ".json" else "YAML"
         reason = " ".join(str(err).split())[:200]
         raise ConfigError(f"not {kind}: {reason}", place=Place(file), hint="is it the right file?") from err
 
 
 def judged(told: Mapping[str, Any], model: Model, schema: SchemaCheck) -> Verdict:
-    """What the client told, judged; in a thread of its own: jsonschema takes a while, large documents too."""
-    from pipelines.json_schemas import schema_problem  # noqa: PLC0415  # see above
-    from pipelines.openapi import normal, problems  # noqa: PLC0415
+    """What the client told, judged. For a thread of its own; what holds is judged once.
+
+    Raises:
+        ConfigError: the schema's file can't be read.
+    """
+    from pipelines.openapi import normal  # noqa: PLC0415  # only where there is a schema
 
     try:
         document = (
@@ -63,6 +70,42 @@ def judged(told: Mapping[str, Any], model: Model, schema: SchemaCheck) -> Verdic
         )
     except (ValueError, RecursionError) as err:
         return Verdict({}, (f"the OpenAPI document at {schema.openapi} is not JSON: {str(err)[:200]}",))
+    answers = json.loads(unpacked(told["answers"]))
+    memo = Memo(quality_directory(model.directory))
+    key = {
+        "conforms": told["answers"],
+        "to": document,
+        "as": "answer" if schema.answer else "openapi",
+        "path": model.check.path,
+        "by": _judged_by(),
+    }
+    known = memo.recall(key)  # importing jsonschema takes a quarter of a second
+    if isinstance(known, int) and isinstance(document, dict):
+        return Verdict(
+            document if schema.answer else dict(normal(document)), checked=known, notes=_notes(known)
+        )
+    verdict = _judged(document, answers, model, schema)
+    if not verdict.problems and not verdict.failures:
+        memo.remember(key, verdict.checked)
+    return verdict
+
+
+def _judged_by() -> str:
+    """The digest of what judges: another version of it judges anew."""
+    here = Path(__file__).parent
+    names = ("schema_conformance.py", "json_schemas.py", "openapi.py")
+    return sha256(b"".join((here / name).read_bytes() for name in names))
+
+
+def _notes(checked: int) -> tuple[str, ...]:
+    none = "no answer was held against it: there is no golden case (or row of quality data) to ask"
+    return () if checked else (none,)
+
+
+def _judged(document: object, answers: list[dict[str, Any]], model: Model, schema: SchemaCheck) -> Verdict:
+    from pipelines.json_schemas import schema_problem  # noqa: PLC0415  # it takes a while to import
+    from pipelines.openapi import normal, problems  # noqa: PLC0415
+
     if schema.answer is not None:
         wrong = schema_problem(document)
         found = [f"it is no JSON Schema: {wrong}"] if wrong else []
@@ -70,7 +113,6 @@ def judged(told: Mapping[str, Any], model: Model, schema: SchemaCheck) -> Verdic
         found = [f"the OpenAPI document is not valid: {one}" for one in problems(document)]
     if found or not isinstance(document, dict):
         return Verdict({}, tuple(found) or ("a schema of true or false says nothing",))
-    answers = json.loads(unpacked(told["answers"]))
     document = document if schema.answer else dict(normal(document))
     return _conforming(document, answers, model, schema)
 
@@ -82,7 +124,7 @@ def _conforming(
     from pipelines.openapi import operations  # noqa: PLC0415  # with jsonschema, see judged
 
     own = [] if schema.answer else operations(document)
-    failures, checked, notes = [], 0, []
+    failures, checked = [], 0
     for answer in answers:
         if schema.answer and (
             answer["path"].partition("?")[0] != model.check.path or answer.get("status") != 200
@@ -97,9 +139,7 @@ def _conforming(
         if messages:
             where = {"file": answer["file"], "line": answer["line"], "name": answer["name"]}
             failures.append({**where, "messages": messages[:5], "more": max(0, len(messages) - 5)})
-    if not checked:
-        notes.append("no answer was held against it: there is no golden case (or row of quality data) to ask")
-    return Verdict(document, (), tuple(failures), checked, tuple(notes))
+    return Verdict(document, (), tuple(failures), checked, _notes(checked))
 
 
 def _operation_messages(answer: Mapping[str, Any], document: Mapping[str, Any], own: list[Any]) -> list[str]:

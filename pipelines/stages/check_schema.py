@@ -105,7 +105,7 @@ async def _compared(rung: Rung, verdict: Verdict, judging: Judging, schema: Sche
         return replace(rung, detail=" · ".join(["schema valid", *told, *notes]))
     try:
         published = await judging.published()
-        before = await _published_document(published, rung, judging, schema) if published else None
+        before = await _published_document(published, rung, verdict, judging, schema) if published else None
     except CouldNotTell as err:
         detail = f"what changed since the published version is not known: {err}"
         if schema.breaking == "fail":
@@ -119,9 +119,11 @@ async def _compared(rung: Rung, verdict: Verdict, judging: Judging, schema: Sche
 
 
 def _changes(before: Mapping[str, Any] | None, after: Mapping[str, Any], schema: SchemaCheck) -> Changes:
-    from pipelines.openapi import normal, problems  # noqa: PLC0415  # see _judged
+    from pipelines.openapi import normal, problems  # noqa: PLC0415  # only where there is a schema
     from pipelines.schema_changes import Changes, openapi_changes, schema_changes  # noqa: PLC0415
 
+    if before == after:
+        return Changes()
     if before is None:
         return Changes(harmless=("the published version has no recorded schema to compare with",))
     if schema.answer is not None:
@@ -160,7 +162,7 @@ def _with_changes(
 
 
 async def _published_document(
-    published: Published, rung: Rung, judging: Judging, schema: SchemaCheck
+    published: Published, rung: Rung, verdict: Verdict, judging: Judging, schema: SchemaCheck
 ) -> Mapping[str, Any] | None:
     """The published version's document: as recorded, else asked of its image. Raises CouldNotTell."""
     recorded = published.facts("check").get("schema")
@@ -169,7 +171,7 @@ async def _published_document(
         if isinstance(document, dict):
             return document
         if recorded.get("sha256") == rung.facts.get("sha256"):
-            return None if schema.answer else {}
+            return verdict.document
     return await _asked(published, judging, schema) if schema.openapi else None
 
 
