@@ -19,6 +19,7 @@ from pipelines.in_engine.secret_rules import (
 )
 from pipelines.scanners.paths import matches
 from pipelines.scanners.port import CouldNotLookError, Finding, ImageView, ScannerName, ScannerResult
+from pipelines.scanners.programs import version_of_program
 
 KNOWN_HARMLESS = (
     # Keys and certificates that libraries test themselves with (tornado, twisted, aiohttp…).
@@ -66,6 +67,7 @@ class Secrets:
             findings=(*result.findings, *hidden.findings),
             looked_at=result.looked_at + hidden.looked_at,
             note=", ".join(filter(None, (result.note, hidden.note))),
+            version=version_of_program("find_secrets"),
         )
 
 

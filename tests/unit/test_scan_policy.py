@@ -22,6 +22,7 @@ from pipelines.scanners.merging import merged
 from pipelines.scanners.places import placed
 from pipelines.scanners.policy import KnownFindings, aged, judge
 from pipelines.scanners.port import CouldNotLookError, Finding, ImageView, ScannerName, ScannerResult
+from pipelines.scanners.programs import version_of_program
 from pipelines.stages.attest import scan_verdict
 from pipelines.stages.scan import blocked, decided
 from pipelines.statements import GateVerdict, Result
@@ -275,3 +276,16 @@ async def test_the_dependencies_of_a_python_build_are_read_where_they_are_named(
     model = Model(name="m", directory=tmp_path, file=tmp_path / "modelport.yaml", build=build)
     (told,) = await placed([result(vulnerable())], cast(ImageView, Layered()), model)
     assert (told.findings[0].file, told.findings[0].line) == ("deps.txt", 1)
+
+
+def test_a_scanners_version_changes_with_whatever_its_program_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.scanners.programs._IN_ENGINE", tmp_path)
+    (tmp_path / "one.py").write_text("from pipelines.in_engine.two import x\n")
+    (tmp_path / "two.py").write_text("def f():\n    from pipelines.in_engine.three import y\n")
+    (tmp_path / "three.py").write_text("y = 1\n")
+    before = version_of_program("one")
+    assert before == version_of_program("one")
+    (tmp_path / "three.py").write_text("y = 2\n")
+    assert before != version_of_program("one")
