@@ -12,6 +12,7 @@ from pipelines.config_scan import ModelFiles as Policy
 from pipelines.config_scan import ScanPolicy, Severity
 from pipelines.scanners.paths import matches
 from pipelines.scanners.port import Finding, ImageView, ScannerName, ScannerResult
+from pipelines.scanners.programs import version_of_program
 
 SAFE = frozenset({"safetensors", "onnx", "numpy", "GGUF", "TensorFlow Lite"})
 """Formats that hold numbers and graphs, and no code."""
@@ -44,6 +45,7 @@ def result_of(told: dict[str, Any], policy: Policy) -> ScannerResult:  # Any: JS
         findings=tuple(finding for file in judged for finding in _findings(file, policy)),
         looked_at=told["looked_at"],
         data="allow-list of this version",
+        version=version_of_program("model_files"),
         note=_note(judged),
     )
 
