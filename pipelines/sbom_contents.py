@@ -71,7 +71,11 @@ def _read(document: bytes) -> StoredInventory:
         weights=(),
         problems=() if aggregates == {"complete"} else ("its SBOM does not say that it is complete",),
     )
-    return StoredInventory(contents, tuple(_licensed(components)), str(told["metadata"].get("timestamp", "")))
+    return StoredInventory(
+        contents,
+        tuple(_licensed([told["metadata"]["component"], *components])),
+        str(told["metadata"].get("timestamp", "")),
+    )
 
 
 def _os_release(components: Sequence[Entry]) -> dict[str, str]:
@@ -132,7 +136,7 @@ def _licensed(components: Sequence[Entry]) -> Iterator[Licensed]:
             told = "python"
         elif kind in OS_KINDS:
             told = "os"
-        elif one["type"] == "machine-learning-model":
+        elif one["type"] == "container":  # the image: what the release says of itself
             told = "model"
         else:
             continue

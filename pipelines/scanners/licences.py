@@ -79,16 +79,20 @@ def licensed(contents: Contents) -> Iterator[Licensed]:
 
 
 def _python(package: PythonPackage) -> Licensed:
-    """By PEP 639's expression, else ``License``, else the classifiers, of which all are taken to hold."""
+    said = package.licence_expression or package.licence or ", ".join(package.licence_classifiers)
+    where = package.path if package.path.endswith(".egg-info") else f"{package.path}/METADATA"
+    return Licensed("python", package.name, package.version, python_expression(package), said, where)
+
+
+def python_expression(package: PythonPackage) -> str:
+    """By PEP 639's expression, else ``License``, else the classifiers, of which all are taken to hold.
+
+    SPDX; "" where it can't be told.
+    """
     from pipelines.scanners.licence_names import from_expression, from_names, joined  # noqa: PLC0415  700 names
 
     expression = from_expression(package.licence_expression) if package.licence_expression else ""
-    expression = (
-        expression or from_names(package.licence) or joined(map(from_names, package.licence_classifiers))
-    )
-    said = package.licence_expression or package.licence or ", ".join(package.licence_classifiers)
-    where = package.path if package.path.endswith(".egg-info") else f"{package.path}/METADATA"
-    return Licensed("python", package.name, package.version, expression, said, where)
+    return expression or from_names(package.licence) or joined(map(from_names, package.licence_classifiers))
 
 
 def _os(package: OsPackage) -> Licensed:

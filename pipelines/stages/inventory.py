@@ -21,7 +21,7 @@ from pipelines.errors import PipelineError
 from pipelines.inventory_model import model_component
 from pipelines.inventory_version import compared_weights
 from pipelines.scanners.contents import Contents, OsPackage, PythonPackage
-from pipelines.scanners.licences import os_expression
+from pipelines.scanners.licences import os_expression, python_expression
 from pipelines.scanners.osv_source import normalised
 from pipelines.scanners.port import CouldNotLookError
 from pipelines.scanners.view import EngineView
@@ -41,17 +41,6 @@ Entry = dict[str, Any]
 
 DEBIAN = "modelport:python:debian"
 """A Debian package brought it, and patches it under an unchanged version."""
-
-LICENCE_IDS = {
-    "Apache Software License": "Apache-2.0",
-    "MIT License": "MIT",
-    "MIT No Attribution License (MIT-0)": "MIT-0",
-    "ISC License (ISCL)": "ISC",
-    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
-    "Python Software Foundation License": "PSF-2.0",
-    "The Unlicense (Unlicense)": "Unlicense",
-}
-"""Trove classifiers that say one SPDX licence. "BSD License" says none: it stays a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,10 +262,8 @@ def _python_package(purl: str, found: list[PythonPackage]) -> Entry:
 
 
 def _licences(package: PythonPackage) -> list[Entry]:
-    """As the package says: an SPDX expression (PEP 639), else its classifiers, else its free text."""
-    if package.licence_expression:
-        return [{"expression": package.licence_expression}]
+    """An SPDX expression where the package says one, as the scanner of licences has it; else its own words."""
+    if expression := python_expression(package):
+        return [{"expression": expression}]
     names = package.licence_classifiers or ((package.licence,) if package.licence else ())
-    return [
-        {"license": {"id": LICENCE_IDS[name]} if name in LICENCE_IDS else {"name": name}} for name in names
-    ]
+    return [{"license": {"name": name}} for name in names]
