@@ -262,7 +262,7 @@ def _python_package(purl: str, found: list[PythonPackage]) -> Entry:
 
 
 def _licences(package: PythonPackage) -> list[Entry]:
-    """An SPDX expression where the package says one, as the scanner of licences has it; else its own words."""
+    """An SPDX expression where it says one, as the scanner of licences reads it; else its own words."""
     if expression := python_expression(package):
         return [{"expression": expression}]
     names = package.licence_classifiers or ((package.licence,) if package.licence else ())
