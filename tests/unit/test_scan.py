@@ -26,7 +26,14 @@ from pipelines.values import JSON
 pytestmark = pytest.mark.anyio
 TODAY = date(2026, 11, 22)
 NOTHING: dict[str, dict[str, JSON]] = {
-    "apt_updates": {"suite": "bookworm-security", "updates": [], "packages": 131, "archive": "today"},
+    "apt_updates": {
+        "suite": "bookworm-security",
+        "updates": [],
+        "packages": 131,
+        "archive": "today",
+        "archive_date": "2026-11-21",
+        "archive_digest": "",
+    },
     "find_secrets": {"found": [], "looked_at": 9, "bytes": 9, "problems": []},
     "model_files": {
         "files": [{"path": "/m.onnx", "format": "onnx", "calls": [], "unread": []}],
@@ -87,7 +94,7 @@ def model(tmp_path: Path, scan: ScanPolicy | None = None) -> Model:
 
 async def test_a_clean_image_passes_with_the_default_policy(tmp_path: Path) -> None:
     view = FixedView(NOTHING, {})
-    scanners = (OsPackages(lambda: TODAY), PythonPackages(tmp_path), Secrets(), ModelFiles())
+    scanners = (OsPackages(tmp_path, lambda: TODAY), PythonPackages(tmp_path), Secrets(), ModelFiles())
     report = decided(await look(view, scanners, ScanPolicy()), ScanPolicy(), TODAY)
     assert not report.verdict.blocks
     assert report.summary() == "os 0 · python 0 · secrets 0 · model files 1, safe format"
@@ -97,7 +104,7 @@ async def test_a_clean_image_passes_with_the_default_policy(tmp_path: Path) -> N
 
 async def test_one_scanners_failure_does_not_stop_the_others_and_is_never_green(tmp_path: Path) -> None:
     broken = {**NOTHING, "apt_updates": CouldNotLookError("apt-get update: no route")}
-    scanners = (OsPackages(lambda: TODAY), Secrets(), ModelFiles())
+    scanners = (OsPackages(tmp_path, lambda: TODAY), Secrets(), ModelFiles())
     report = decided(await look(FixedView(broken, {}), scanners, ScanPolicy()), ScanPolicy(), TODAY)
     assert report.verdict.blocks
     assert report.summary().startswith(

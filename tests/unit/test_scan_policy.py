@@ -52,7 +52,7 @@ def waiver(id_: str = "CVE-1", **more: Any) -> dict[str, Any]:
 
 def published(facts: Mapping[str, Any], labels: Mapping[str, str]) -> Published:
     gates = {"scan": GateVerdict("scan", Result.PASSED, facts=facts)}
-    fields = {"labels": labels, "gates": gates, "tag": "latest", "name": "r", "reference": ""}
+    fields = {"settings": {"Labels": labels}, "gates": gates, "tag": "latest", "name": "r", "reference": ""}
     rest = {"digest": "sha256:0", "sbom": None, "manifest": None, "registry": None, "store": None}
     return Published(**cast(Any, fields | rest))  # no more of it is read
 
