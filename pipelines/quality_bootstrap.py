@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,6 +20,8 @@ DRAWS: Final = 1000
 FEWEST: Final = 200
 WORK: Final = 2_000_000
 """Rows that are drawn altogether without numpy, where there are too many for all draws."""
+NUMPY_WORK: Final = 20_000_000
+"""The same with numpy, for a metric that has to see every row of every draw."""
 _SEED: Final = 20240229
 _DEFINED: Final = 0.9
 """A metric that is undefined on more of the draws than the rest of this has no interval."""
@@ -56,10 +59,34 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 def draw(rows: int, statistic: Statistic) -> Samples:
     """``statistic`` on samples of ``rows`` rows: 1000, or fewer where there is no numpy and many rows."""
     numpy = _numpy(rows)
-    draws = DRAWS if numpy is not None else max(FEWEST, min(DRAWS, WORK // rows))
+    draws = max(FEWEST, min(DRAWS, (WORK if numpy is None else NUMPY_WORK) // rows))
     indexes = _with_numpy(numpy, rows, draws) if numpy is not None else _without(rows, draws)
     values = tuple(found for one in indexes if (found := statistic(one)) is not None)
     return Samples(values, draws, "stdlib" if numpy is None else "numpy")
+
+
+def draw_counts(
+    counts: Sequence[int], statistic: Callable[[Sequence[int]], tuple[float, ...] | None]
+) -> Samples:
+    """The same where rows repeat: ``statistic`` is given how often each different one is drawn.
+
+    As many draws of single rows have the multinomial distribution, so the time depends on no number of rows.
+    """
+    rows = sum(counts)
+    numpy = _numpy(rows)
+    if numpy is None:
+        owner = [kind for kind, count in enumerate(counts) for _ in range(count)]
+
+        def of_rows(index: Sequence[int]) -> tuple[float, ...] | None:
+            drawn = Counter(map(owner.__getitem__, index))
+            return statistic([drawn[kind] for kind in range(len(counts))])
+
+        return draw(rows, of_rows)
+    generator = numpy.random.default_rng(_SEED)
+    shares = numpy.asarray(counts, dtype=float) / rows
+    drawn = (generator.multinomial(rows, shares).tolist() for _ in range(DRAWS))
+    values = tuple(found for one in drawn if (found := statistic(one)) is not None)
+    return Samples(values, DRAWS, "numpy")
 
 
 def draw_means(

@@ -6,18 +6,19 @@ again. ``decide`` applies the limits: a changed limit computes nothing anew.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pipelines.config_quality import Quality
-from pipelines.quality_bootstrap import Samples, draw, draw_means
+from pipelines.quality_bootstrap import Samples, draw, draw_counts, draw_means
 from pipelines.quality_memo import Memo
 from pipelines.quality_metrics import Column, Metric, as_text_says, defined, metric_of
 from pipelines.quality_table import Answers
 from pipelines.values import JSON
 
-_FORM: Final = 1
+_FORM: Final = 2
 """Raised with each change of what is computed, so that nothing older is believed."""
 MOST_SLICES: Final = 500
 
@@ -104,11 +105,36 @@ def _samples(metric: Metric, own: Column, other: Column | None) -> Samples:
         parts = [list(map(metric.part, one.expected, one.predicted)) for one in columns]
         return draw_means(parts, metric.finish)
 
+    if metric.weighted:
+        return _samples_of_kinds(metric, columns)
+
     def statistic(index: Sequence[int]) -> tuple[float, ...] | None:
-        values = [defined(metric.compute, _picked(one, index)) for one in columns]
-        return tuple(one for one in values if one is not None) if None not in values else None
+        return _values(metric, [_picked(one, index) for one in columns])
 
     return draw(len(own.expected), statistic)
+
+
+def _samples_of_kinds(metric: Metric, columns: Sequence[Column]) -> Samples:
+    """Rows with the same expectation and the same answers are one kind, and a draw says how many of each."""
+    rows = zip(columns[0].expected, *(one.predicted for one in columns), strict=True)
+    kinds = Counter(tuple((type(value), value) for value in row) for row in rows)
+    values = [[value for _, value in kind] for kind in kinds]
+
+    def statistic(counts: Sequence[int]) -> tuple[float, ...] | None:
+        drawn = [(kind, count) for kind, count in zip(values, counts, strict=True) if count]
+        expected, weights = [kind[0] for kind, _ in drawn], [count for _, count in drawn]
+        return _values(
+            metric,
+            [Column(expected, [kind[at] for kind, _ in drawn], weights) for at in range(1, len(columns) + 1)],
+        )
+
+    return draw_counts(list(kinds.values()), statistic)
+
+
+def _values(metric: Metric, columns: Sequence[Column]) -> tuple[float, ...] | None:
+    """The metric of every version; None where one of them has none."""
+    values = [defined(metric.compute, one) for one in columns]
+    return tuple(one for one in values if one is not None) if None not in values else None
 
 
 def _picked(column: Column, index: Sequence[int]) -> Column:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 from pipelines.config_quality import Quality
@@ -29,6 +30,8 @@ class Column:
 
     expected: Sequence[Any]  # Any: classes, numbers, lists: what the metric compares
     predicted: Sequence[Any]
+    weights: Sequence[int] | None = None
+    """How often each row is there, for a metric that is ``weighted``; None: once."""
 
 
 Compute = Callable[[Column], float]
@@ -44,6 +47,8 @@ class Metric:
     """What each row adds, where the metric is the mean of that."""
     finish: Callable[[float], float] = float
     """What is done with the mean."""
+    weighted: bool = False
+    """Whether it takes weights: then rows that repeat are looked at once."""
 
 
 def metric_of(quality: Quality) -> Metric:
@@ -66,9 +71,15 @@ def metric_of(quality: Quality) -> Metric:
 
 def _f1_macro(column: Column) -> float:
     """As check_metrics has it, in time that grows with the rows only."""
-    true, said = [_key(one) for one in column.expected], [_key(one) for one in column.predicted]
-    expected, predicted = Counter(true), Counter(said)
-    hits = Counter(one for one, other in zip(true, said, strict=True) if one == other)
+    expected: Counter[object] = Counter()
+    predicted: Counter[object] = Counter()
+    hits: Counter[object] = Counter()
+    for true, said, weight in zip(
+        map(_key, column.expected), map(_key, column.predicted), column.weights or repeat(1), strict=False
+    ):
+        expected[true] += weight
+        predicted[said] += weight
+        hits[true] += weight if true == said else 0
     labels = expected | predicted
     return math.fsum(2 * hits[one] / (expected[one] + predicted[one]) for one in labels) / len(labels)
 
@@ -91,7 +102,7 @@ def _mean(part: Callable[[Any, Any], float], finish: Callable[[float], float] = 
 
 _OURS: Final = {
     "accuracy": _mean(lambda true, said: float(same(true, said))),
-    "f1_macro": Metric(_f1_macro),
+    "f1_macro": Metric(_f1_macro, weighted=True),
     "mae": _mean(lambda true, said: abs(true - said)),
     "rmse": _mean(lambda true, said: (true - said) ** 2, math.sqrt),
     "spearman": Metric(_spearman),

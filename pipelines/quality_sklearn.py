@@ -46,9 +46,11 @@ def sklearn_metric(quality: Quality) -> Metric:
 
     def compute(column: Column) -> float:
         true, said, more = prepare(column, quality, parameters)
-        return _called(quality, function, (true, said), {**more, **quality.options})
+        weights = {} if column.weights is None else {"sample_weight": list(column.weights)}
+        return _called(quality, function, (true, said), {**more, **weights, **quality.options})
 
-    return Metric(compute)
+    own_weights = "sample_weight" in parameters and "sample_weight" not in quality.options
+    return Metric(compute, weighted=own_weights and quality.compares is Answers.CLASSES)
 
 
 def _called(

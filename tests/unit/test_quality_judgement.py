@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from pipelines.config_quality import Quality
 from pipelines.in_engine.check_metrics import f1_macro
 from pipelines.quality_bootstrap import DRAWS, draw, draw_means
-from pipelines.quality_judgement import Given, decide, measure, told
+from pipelines.quality_judgement import Given, _samples, decide, measure, told
 from pipelines.quality_memo import Memo
 from pipelines.quality_metrics import Column, metric_of
 
@@ -191,3 +192,20 @@ def test_a_changed_limit_computes_nothing(memo: Memo) -> None:
     assert decide(quality(at_least=0.99), measure(given, memo), 300).reasons == (
         "accuracy 0.950 over 300 rows is below 0.99",
     )
+
+
+def test_rows_that_repeat_are_drawn_as_kinds() -> None:
+    """The interval is the same as that of single rows, but for the luck of the draws."""
+    generator = random.Random(5)
+    expected = [generator.choice("abc") for _ in range(4000)]
+    said = [one if generator.random() < 0.8 else generator.choice("abc") for one in expected]
+    metric = metric_of(quality(metric="f1_macro"))
+    kinds = _samples(metric, Column(expected, said), None)
+    rows = _samples(replace(metric, weighted=False), Column(expected[:400], said[:400]), None)
+    few = _samples(metric, Column(expected[:400], said[:400]), None)
+    assert (kinds.draws, kinds.by, few.by) == (DRAWS, "numpy", "stdlib")
+    assert few.interval(lambda one: one[0], 0.95) == pytest.approx(
+        rows.interval(lambda one: one[0], 0.95), abs=0.005
+    )
+    low, high = kinds.interval(lambda one: one[0], 0.95) or (0.0, 0.0)
+    assert high - low == pytest.approx(2 * 1.96 * (0.867 * 0.133 / 4000) ** 0.5, rel=0.2)
