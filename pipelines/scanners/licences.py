@@ -16,8 +16,9 @@ from pipelines.scanners.programs import version_of
 if TYPE_CHECKING:
     from pipelines.config import Model
     from pipelines.config_licences import Licences as LicencesSection
-    from pipelines.scanners.contents import Contents, OsPackage, PythonPackage
+    from pipelines.scanners.contents import Contents, OsPackage, PythonPackage, WeightFile
 
+_CONFIGURATION: Final = "modelport.yaml"
 UNKNOWN: Final = "unknown"
 """The id of a finding on a package whose licence can't be told: what a waiver names."""
 
@@ -42,29 +43,34 @@ class Licensed:
 class Licences:
     """Judges the components that the inventory lists. It needs no network, and no data but the SPDX list."""
 
-    model_name: str
-    model_licence: str | None
-    """Of modelport.yaml."""
+    model: Model
     name: ScannerName = field(default="licences", init=False)
     network: str = field(default="", init=False)
-
-    @classmethod
-    def of(cls, model: Model) -> Licences:
-        """For ``model``."""
-        return cls(model.name, model.license)
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """What isn't allowed, and what can't be told. Not audited when part of the image was not read."""
         contents = await image.contents()
-        return await to_thread.run_sync(
-            judged, [*self._model(), *licensed(contents)], contents, policy.licences
-        )
+        components = [*of_model(self.model, contents.weights), *licensed(contents)]
+        return await to_thread.run_sync(judged, components, contents, policy.licences)
 
-    def _model(self) -> Iterator[Licensed]:
-        from pipelines.scanners.licence_names import from_expression  # noqa: PLC0415  as below
 
-        said = self.model_licence or ""
-        yield Licensed("model", self.model_name, "", from_expression(said), said, "modelport.yaml")
+def of_model(model: Model, weights: Sequence[WeightFile]) -> Iterator[Licensed]:
+    """The model by ``license:`` of modelport.yaml; each weight file that has a licence of its own by that.
+
+    A weight file's is what ``inventory: weights:`` says of it, else its header, else the card beside it.
+    """
+    from pipelines.inventory_model import fits  # noqa: PLC0415  as below
+    from pipelines.scanners.licence_names import from_expression, from_names  # noqa: PLC0415  as below
+
+    said = model.license or ""
+    yield Licensed("model", model.name, "", from_expression(said), said, _CONFIGURATION)
+    for file in weights:
+        told = next((one.license for one in model.inventory.weights if fits(file.path, one.files)), None)
+        own = told or str(file.facts.get("licence") or file.card.get("licence") or "")
+        if own:
+            yield Licensed(
+                "model", file.path, "", from_names(own), own, _CONFIGURATION if told else file.path
+            )
 
 
 def licensed(contents: Contents) -> Iterator[Licensed]:
@@ -143,7 +149,7 @@ def _with_declared(one: Licensed, section: LicencesSection) -> Licensed:
     declared = section.declared.get(one.name)
     if declared is None:
         return one
-    return Licensed(one.kind, one.name, one.version, declared, "", "modelport.yaml")
+    return Licensed(one.kind, one.name, one.version, declared, "", _CONFIGURATION)
 
 
 def _findings(components: Sequence[Licensed], section: LicencesSection) -> Iterator[Finding]:
@@ -169,7 +175,7 @@ def _refused(one: Licensed, because: str, why: str) -> Finding:
         title=f"{because} is {why}{whole}",
         installed=one.version,
         where=one.where,
-        file="modelport.yaml" if one.where == "modelport.yaml" else "",
+        file=_CONFIGURATION if one.where == _CONFIGURATION else "",
         aliases=(because,) if because != one.expression else (),
         hint=f"take {one.name} out, or use another one; whoever may decide it can add {because} to "
         "scan: licences: allow",
@@ -187,10 +193,10 @@ def _unknown(one: Licensed, because: str, severity: Severity) -> Finding:
         title=title,
         installed=one.version,
         where=one.where,
-        file="modelport.yaml" if one.where == "modelport.yaml" else "",
+        file=_CONFIGURATION if one.where == _CONFIGURATION else "",
         aliases=(because,) if because else (),
         hint="name it under license: in modelport.yaml"
-        if one.kind == "model"
+        if one.kind == "model" and not one.where.startswith("/")
         else f"read what {one.name} says and write it down: `scan: licences: declared: {{{one.name}: …}}`",
     )
 

@@ -25,7 +25,7 @@ def scanners_of(model: Model) -> tuple[Scanner, ...]:
         PythonPackages(model.directory),
         Secrets(),
         ModelFiles(),
-        Licences.of(model),
+        Licences(model),
         Hygiene(model),
         Dockerfile(model),
         *_of_others(model),

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipelines.config import Model
+from pipelines.config_inventory import InventorySettings
 from pipelines.config_licences import Licences as Section
 from pipelines.in_engine import debian_copyright
-from pipelines.scanners.contents import Contents, OsPackage, PythonPackage
+from pipelines.scanners.contents import Contents, OsPackage, PythonPackage, WeightFile
 from pipelines.scanners.licence_names import from_expression, from_names, name_or_reference
 from pipelines.scanners.licence_policy import LicencePolicy, Standing
-from pipelines.scanners.licences import Licensed, judged, licensed
+from pipelines.scanners.licences import Licensed, judged, licensed, of_model
 from pipelines.scanners.port import ScannerResult
 
 DEP5 = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
@@ -217,10 +219,12 @@ def test_an_allow_list_of_python_alone_leaves_the_rest_unjudged() -> None:
     assert told.looked_at == 3
 
 
-def test_the_models_own_licence_is_judged_at_its_line_in_the_repository() -> None:
-    from pipelines.scanners.licences import Licences
+def own_model(directory: Path, **more: Any) -> Model:
+    return Model(name="m", directory=directory, file=directory / "modelport.yaml", **more)
 
-    (model,) = Licences("m", "cc-by-nc-4.0")._model()
+
+def test_the_models_own_licence_is_judged_at_its_line_in_the_repository(tmp_path: Path) -> None:
+    (model,) = of_model(own_model(tmp_path, license="cc-by-nc-4.0"), ())
     told = judged([model], contents(), Section.model_validate({"deny": ["CC-BY-NC-*"]}))
     assert [(one.subject, one.id, one.file) for one in told.findings] == [
         ("m", "CC-BY-NC-4.0", "modelport.yaml")
@@ -231,6 +235,24 @@ def test_the_models_own_licence_is_judged_at_its_line_in_the_repository() -> Non
         "it names no licence",
         "name it under license: in modelport.yaml",
     )
+
+
+def test_weights_with_a_licence_of_their_own_are_judged_by_it(tmp_path: Path) -> None:
+    weights = (
+        WeightFile("/app/a.onnx", 1, "ab", "onnx", facts={"licence": "cc-by-nc-4.0"}),
+        WeightFile("/app/b.safetensors", 1, "ab", "safetensors", card={"licence": "llama3"}),
+        WeightFile("/app/c.npz", 1, "ab", "npz"),
+    )
+    section = {"weights": [{"files": "b.safetensors", "license": "Apache-2.0"}]}
+    configured = own_model(tmp_path, license="MIT", inventory=InventorySettings.model_validate(section))
+    policy = Section.model_validate({"deny": ["CC-BY-NC-*"], "unknown": "block"})
+    found = judged([*of_model(own_model(tmp_path, license="MIT"), weights)], contents(), policy).findings
+    assert [(one.subject, one.id, one.where) for one in found] == [
+        ("/app/a.onnx", "CC-BY-NC-4.0", "/app/a.onnx"),
+        ("/app/b.safetensors", "unknown", "/app/b.safetensors"),
+    ]
+    found = judged([*of_model(configured, weights)], contents(), policy).findings
+    assert [one.subject for one in found] == ["/app/a.onnx"]
 
 
 def test_a_database_that_is_not_read_is_could_not_look() -> None:
