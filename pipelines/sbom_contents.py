@@ -143,7 +143,7 @@ def _licensed(components: Sequence[Entry]) -> Iterator[Licensed]:
         if told == "python" and _property(one, DEBIAN) == "true":
             continue
         said = [_said(licence) for licence in one.get("licenses", ())]
-        expression = joined([from_expression(text) or from_names(text) for text in said])
+        expression = joined([text if from_expression(text) else from_names(text) for text in said])
         yield Licensed(
             told, str(one["name"]), str(one.get("version", "")), expression, ", ".join(said), "its SBOM"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
 from packaging.licenses import (
@@ -162,6 +163,7 @@ def undated(expression: str) -> str:
     return _DEPRECATED.sub(lambda one: f"{one[1]}-{one[2]}-{'or-later' if one[3] else 'only'}", expression)
 
 
+@lru_cache(maxsize=2048)  # a distribution has a few dozen, in hundreds of packages
 def from_name(text: str) -> str:
     """The SPDX expression of one licence's name as people write it, or ""."""
     name = " ".join(text.split())
