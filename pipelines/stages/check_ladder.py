@@ -63,7 +63,7 @@ async def _climbed(
 async def _asked(plan: CheckPlan, model: Model, service: dagger.Service, fresh: str) -> tuple[Rung, ...]:
     client = client_of(model, plan).with_service_binding(HOST, service)
     if fresh:
-        client = client.with_env_variable("MODELPORT_FRESH", fresh)
+        client = client.with_env_variable("CHECK_FRESH", fresh)
     try:
         with anyio.fail_after(plan.longest_s + ENGINE_S):
             told = await client.with_exec(
@@ -80,6 +80,10 @@ async def _asked(plan: CheckPlan, model: Model, service: dagger.Service, fresh: 
             return rungs
         served = rungs[-1].name not in ALWAYS
         return (*rungs[:-1], _with_the_end(rungs[-1], err)) if served else (_never_served(err),)
+    except dagger.QueryError as err:
+        if (ended := ended_by_itself(err)) is None:
+            raise
+        return (ended,)
     rungs = parse_ladder(told)
     if rungs is None:
         raise _not_the_client(model, "the check's client said nothing that can be read", tail(told))
@@ -127,6 +131,18 @@ def with_programs(tools: dagger.Container, names: tuple[str, ...], plan: str) ->
         programs = programs.with_new_file(f"pipelines/in_engine/{name}.py", _program_text(name))
     tools = tools.with_mounted_directory(PROGRAM_DIRECTORY, programs, read_only=True)
     return tools.with_workdir(PROGRAM_DIRECTORY)
+
+
+def ended_by_itself(err: dagger.QueryError) -> Rung | None:
+    """The rung for how Dagger's engine tells that the model's process ended; None for any other error.
+
+    It ends the client then and there, without a word of what the process said.
+    """
+    found = re.search(r"service \S+ .*exited: exit code: (\d+)", str(err))
+    if found is None:
+        return None
+    detail = f"the model ended with exit code {found[1]} instead of serving"
+    return Rung("starts", ok=False, detail=detail)
 
 
 def not_started(err: dagger.ExecError, model: Model) -> Rung:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -143,7 +145,9 @@ async def test_a_model_that_works_and_again_without_running_anything(
     expected = {"request": {"json": {"n": 2}}, "expected": {"json": {"double": 4, "user": 10001}}}
     model = model_of(home, tmp_path, expected, case(3, 6), unit={}, quality=quality)
     report = await check(image_of(base), model)
-    assert report.summary() == "healthy · 2 unit tests · 2 of 2 golden cases · rmse 0.000 (≤ 0.5)"
+    assert (
+        report.summary() == "healthy · 2 unit tests · 2 of 2 golden cases · rmse 0.000 [0.000, 0.000] (≤ 0.5)"
+    )
     assert "exec" in home.executed()
 
     home.events.write_text("")
@@ -181,11 +185,21 @@ async def test_a_model_that_ends_during_the_check(home: Home, base: dagger.Conta
     assert "no memory left for 99" in error.detail
 
 
-async def test_a_model_that_loads_longer_than_the_engine_waits(
+async def test_a_port_that_never_opens_costs_the_time_to_start_and_no_more(
+    home: Home, base: dagger.Container, tmp_path: Path
+) -> None:
+    await base.sync()
+    image, began = image_of(base, "import time; time.sleep(300)"), time.monotonic()
+    error = await failure_of(image, model_of(home, tmp_path, start_timeout_s=2))
+    assert str(error).endswith("port 8080 did not open within 2 s")
+    assert time.monotonic() - began < 30  # an engine by itself waits for two minutes
+
+
+async def test_a_model_that_takes_its_time_to_load(
     home: Home, base: dagger.Container, tmp_path: Path
 ) -> None:
     image = image_of(base.with_env_variable("LOADING", "1.5"))
-    report = await check(image, model_of(home, tmp_path, start_timeout_s=121))
+    report = await check(image, model_of(home, tmp_path))
     assert report.summary() == "healthy"
     assert report.rungs[0].seconds > 0.5  # the client waited, not the engine
 
@@ -216,3 +230,135 @@ async def test_unit_tests_that_take_too_long(home: Home, base: dagger.Container,
     assert "took more than 1.5 s" in str(
         await failure_of(image_of(base), model_of(home, tmp_path, unit=unit))
     )
+
+
+async def test_a_gpu_that_is_not_here_is_skipped_and_recorded_so(
+    home: Home, base: dagger.Container, tmp_path: Path
+) -> None:
+    if list(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("there is a GPU here")
+    report = await check(image_of(base), model_of(home, tmp_path, gpu={"command": ["nvidia-smi"]}))
+    assert report.summary() == "healthy · gpu skipped: no GPU here"
+    [told] = [rung.to_json() for rung in report.rungs if rung.name == "gpu"]
+    assert (told["ok"], told["skipped"]) == (None, True)
+    required = model_of(home, tmp_path, gpu={"command": ["nvidia-smi"], "required": True})
+    assert "the check asks for a GPU" in str(await failure_of(image_of(base), required))
+
+
+def wheel(directory: Path, name: str, version: str, text: str, requires: str = "") -> None:
+    """A wheel of one module, in ``directory``."""
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += f"Requires-Dist: {requires}\n" if requires else ""
+    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}.py", text)
+        archive.writestr(f"{info}/METADATA", metadata)
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"
+        )
+
+
+HELPED = """
+import unittest, helper
+class T(unittest.TestCase):
+    def test_helped(self):
+        self.assertEqual(helper.HELP, 42)
+"""
+
+
+@pytest.fixture
+async def packages(base: dagger.Container, tmp_path: Path) -> dagger.Container:
+    """An image with two wheels in a directory of its own, for pip to find without any index."""
+    directory = tmp_path / "wheels"
+    directory.mkdir()
+    wheel(directory, "helper", "1.0", "from model_part import PART\nHELP = PART + 1\n", "model_part>=1")
+    wheel(directory, "model_part", "1.0", "PART = 41\n")
+    wheel(directory, "model_part", "2.0", "PART = 0\n")
+    return base.with_directory("/wheels", dag.host().directory(str(directory)))
+
+
+async def test_what_the_unit_tests_need_never_enters_the_image(
+    home: Home, packages: dagger.Container, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("tests").mkdir()
+    tmp_path.joinpath("tests/test_x.py").write_text(HELPED)
+    tmp_path.joinpath("tests/requirements.txt").write_text("--no-index\n--find-links /wheels\nhelper\n")
+    pip = ["pip", "install", "--no-index", "--find-links", "/wheels", "model_part==1.0"]
+    image = image_of(packages.with_user("root").with_exec(pip))
+    before = await image.as_tarball().digest()
+    model = model_of(home, tmp_path, unit={"requirements": "tests/requirements.txt"})
+    report = await check(image, model)
+    assert report.summary() == "healthy · 1 unit test"  # with the image's own model_part, not the newer one
+    assert await image.as_tarball().digest() == before
+    look = (
+        "import importlib.util, os; print(importlib.util.find_spec('helper'), os.path.exists('/modelport'))"
+    )
+    assert await image.with_exec(["python", "-c", look]).stdout() == "None False\n"
+
+
+async def test_requirements_that_want_another_version_than_the_image_has(
+    home: Home, packages: dagger.Container, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("tests").mkdir()
+    tmp_path.joinpath("tests/test_x.py").write_text(HELPED)
+    text = "--no-index\n--find-links /wheels\nmodel_part>=2\n"
+    tmp_path.joinpath("tests/requirements.txt").write_text(text)
+    pip = ["pip", "install", "--no-index", "--find-links", "/wheels", "model_part==1.0"]
+    image = image_of(packages.with_user("root").with_exec(pip))
+    error = await failure_of(image, model_of(home, tmp_path, unit={"requirements": "tests/requirements.txt"}))
+    assert "could not be installed" in str(error)
+    assert "model_part==1.0" in error.detail.replace("-", "_")
+
+
+BATCH = """
+import json, pathlib, sys
+source, target = map(pathlib.Path, sys.argv[1:])
+for file in sorted(source.iterdir()):
+    values = [float(line) for line in file.read_text().split()]
+    (target / f"{file.stem}.json").write_text(json.dumps({"mean": sum(values) / len(values)}))
+(target / "run.log").write_text("done")
+"""
+
+
+def batch_of(home: Home, directory: Path, mean: float, **more: Any) -> Model:
+    directory.mkdir()  # of its own: a session sees a directory of the host as it first saw it
+    for name, text in {"in/a.txt": "1\n2\n", "out/a.json": json.dumps({"mean": mean})}.items():
+        directory.joinpath(name).parent.mkdir(exist_ok=True)
+        directory.joinpath(name).write_text(text)
+    batch = {
+        "command": ["python", "/app/batch.py", "{input}", "{output}"],
+        "cases": [{"input": "in", "expected": "out"}],
+        "ignore_files": ["*.log"],
+        **more,
+    }
+    return model_of(home, directory, batch=batch)
+
+
+async def test_a_batch_model(home: Home, base: dagger.Container, tmp_path: Path) -> None:
+    image = base.with_new_file("/app/batch.py", BATCH).with_user("10001:10001")
+    report = await check(image, batch_of(home, tmp_path / "a", 1.5001, tolerance={"mean": 0.01}))
+    assert report.summary() == "1 of 1 output files · each run within 600 s"
+    assert [rung.name for rung in report.rungs] == ["starts", "files", "budgets"]
+
+    error = await failure_of(image, batch_of(home, tmp_path / "b", 2.0))
+    assert 'out/a.json: "mean" is 1.5, expected 2.0 (exact)' in str(error)
+
+    broken = base.with_new_file("/app/batch.py", "raise SystemExit('no weights')")
+    error = await failure_of(broken, batch_of(home, tmp_path / "c", 1.5))
+    assert "out: the command ended with exit code 1" in str(error)
+    assert "no weights" in error.detail
+
+    slow = base.with_new_file("/app/batch.py", "import time; time.sleep(60)")
+    error = await failure_of(slow, batch_of(home, tmp_path / "d", 1.5, within_s=1))
+    assert "out: the command took more than 1 s" in str(error)
+
+
+async def test_golden_cases_in_yaml(home: Home, base: dagger.Container, tmp_path: Path) -> None:
+    text = (
+        "- {request: {json: {n: 1}}, expected: {json: {double: 2}}}\n\n"
+        "- {request: {json: {n: 2}}, expected: {json: {double: 5}}}\n"
+    )
+    tmp_path.joinpath("golden.yaml").write_text(text)
+    error = await failure_of(image_of(base), model_of(home, tmp_path, golden="golden.yaml"))
+    assert str(error).endswith('golden.yaml:3: "double" is 4, expected 5 (exact)')

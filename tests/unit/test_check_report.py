@@ -14,7 +14,7 @@ from dagger._exceptions import QueryErrorValue
 from pipelines.config import Model, load
 from pipelines.errors import CheckFailed, ConfigError
 from pipelines.stages.check_failures import check_failed
-from pipelines.stages.check_ladder import not_started
+from pipelines.stages.check_ladder import ended_by_itself, not_started
 from pipelines.stages.check_plan import plan_check
 from pipelines.stages.check_planned import as_pattern
 from pipelines.stages.check_report import CheckReport, Rung, parse_ladder
@@ -224,3 +224,15 @@ def test_which_tests_failed() -> None:
     said = "FAIL: test_a (t.T.test_a)\nERROR: test_b (t.T.test_b)\nFAILED t.py::test_c - x\nRan 9 tests in 1s"
     assert failure_of(said, 1) == "unit tests failed: test_a, test_b, t.py::test_c"
     assert failure_of("boom", 2) == "the unit tests' command ended with exit code 2"
+
+
+def test_a_model_that_ends_under_daggers_engine() -> None:
+    def error(message: str) -> dagger.QueryError:
+        value = QueryErrorValue(message=message, locations=None, path=None, extensions={})
+        return dagger.QueryError([value], gql.gql("{ version }"))
+
+    text = "bound service 6dvp4fa9ri77s (aliased as model) exited: exit code: 137 [traceparent:c93b-dc39]"
+    rung = ended_by_itself(error(text))
+    assert rung is not None
+    assert rung.detail == "the model ended with exit code 137 instead of serving"
+    assert ended_by_itself(error("the engine has no disk left")) is None
