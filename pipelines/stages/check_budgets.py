@@ -96,6 +96,7 @@ async def judge_budgets(rung: Rung, judging: Judging) -> Rung:
             figures["image_mb"] = (await judging.exported()).size / 1e6
         except CheckFailed as err:
             notes.append(f"image: {err}")
+            budgets = _without_the_image(budgets)
     judged = judge_figures(budgets, figures, missing, published)
     again = [name for name in judged.over if name in FROM_CLIENT]
     if again:
@@ -120,6 +121,12 @@ async def judge_budgets(rung: Rung, judging: Judging) -> Rung:
     return replace(
         rung, ok=False, detail="; ".join(problems), facts={**facts, "hint": _hint(judged.over, rung)}
     )
+
+
+def _without_the_image(budgets: Budgets) -> Budgets:
+    """For who exports none: that is no failure to measure, and `modelport run` weighs it."""
+    trends = {name: most for name, most in budgets.worse_than_published.items() if name != "image_mb"}
+    return budgets.model_copy(update={"image_mb": None, "worse_than_published": trends})
 
 
 def _hint(over: Mapping[Any, str], rung: Rung) -> str:

@@ -54,6 +54,10 @@ class ServerTest(unittest.TestCase):
                 self.assertEqual(status, 400)
                 self.assertIn("error", answer)
 
+    def test_half_a_character_is_400(self):
+        self.assertEqual(self.ask("POST", "/predict", '{"value": 1, "name": "\\ud83d\\ude00"}')[0], 200)
+        self.assertEqual(self.ask("POST", "/predict", '{"value": 1, "name": "\\ud83d"}')[0], 400)
+
     def test_other_paths_and_methods(self):
         self.assertEqual(self.ask("GET", "/nothing")[0], 404)
         self.assertEqual(self.ask("POST", "/nothing", "{}")[0], 404)
@@ -62,6 +66,7 @@ class ServerTest(unittest.TestCase):
 
     def test_a_body_that_is_too_large_is_refused_unread(self):
         self.assertEqual(self.ask("POST", "/predict", "{}", {"Content-Length": str(MAX_BODY + 1)})[0], 413)
+        self.assertEqual(self.ask("POST", "/predict", "{}", {"Content-Length": "9" * 5000})[0], 413)
 
     def test_a_body_without_length_is_refused(self):
         self.assertEqual(self.ask("POST", "/predict", None, {"Content-Length": "x"})[0], 411)
