@@ -94,7 +94,8 @@ def _kind(part: Schema) -> str:  # noqa: PLR0911  # a kind each
     if part.get("type") == "array":
         return f"list of {_kind(part['items'])}"
     if part.get("type") == "object":
-        return f"names to {_kind(part.get('additionalProperties', {}))}"
+        inner = part.get("additionalProperties")
+        return f"names to {_kind(inner if isinstance(inner, dict) else {})}"
     if "env://" in part.get("pattern", ""):
         return "secret reference"
     plain = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}

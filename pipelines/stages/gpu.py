@@ -61,7 +61,7 @@ async def devices_of(tools: dagger.Container) -> tuple[tuple[str, ...], str]:
     """
     here = sorted(str(one) for one in Path("/dev").glob("nvidia*"))
     key = hashlib.sha256(" ".join([f"{datetime.now(UTC):%F}", *here]).encode()).hexdigest()[:16]
-    tools = tools.with_env_variable("MODELPORT_DEVICES", key)
+    tools = tools.with_env_variable("CHECK_DEVICES", key)
     try:
         said, why = await tools.experimental_with_all_gp_us().with_exec(["sh", "-c", PROBE]).stdout(), ""
     except dagger.ExecError as err:
