@@ -37,7 +37,7 @@ class Request:
         try:
             value = json.loads(self.body, parse_constant=_no_constant)
             if b"\\u" in self.body:
-                json.dumps(value, ensure_ascii=False).encode()  # half a character can be escaped, never encoded
+                json.dumps(value, ensure_ascii=False).encode()  # half a character can only be escaped
         except (ValueError, RecursionError) as err:
             raise BadRequest(f"the body is not JSON: {err}") from err
         if not isinstance(value, dict):
