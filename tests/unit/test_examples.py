@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import load
+from pipelines.quality_plan import plan_quality
+from pipelines.stages.check_golden import read_golden
 from pipelines.stages.check_plan import plan_check
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -23,9 +25,10 @@ def test_these_are_all() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_check_is_readable(name: str) -> None:
-    plan = plan_check(load(EXAMPLES / name / "modelport.yaml", {}))
-    assert len(plan.cases) >= 18
-    assert len(plan.rows) >= 75
+    model = load(EXAMPLES / name / "modelport.yaml", {})
+    plan = plan_check(model)
+    assert len(read_golden(model)[0]) >= 18
+    assert len(plan_quality(model).data.rows) >= 75
     assert plan.check.quality is not None
     assert plan.check.unit is not None
 
@@ -49,12 +52,13 @@ def test_the_server_is_one_and_the_same() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_readme_tells_the_licence_and_true_numbers(name: str) -> None:
     text = (EXAMPLES / name / "README.md").read_text()
-    plan = plan_check(load(EXAMPLES / name / "modelport.yaml", {}))
+    model = load(EXAMPLES / name / "modelport.yaml", {})
+    rows = len(plan_quality(model).data.rows)
     assert "**Licence:**" in text
-    assert f"{len(plan.cases)} requests" in text
-    assert any(f"{len(plan.rows)} {what}" in text for what in ("sentences", "files", "pairs"))
-    assert plan.check.quality is not None
-    assert f"at least {plan.check.quality.limit:g} asked" in text
+    assert f"{len(read_golden(model)[0])} requests" in text
+    assert any(f"{rows} {what}" in text for what in ("sentences", "files", "pairs"))
+    assert model.check.quality is not None
+    assert f"at least {model.check.quality.limit:g} asked" in text
 
 
 def test_every_evaluation_file_has_its_origin() -> None:
