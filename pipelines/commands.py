@@ -153,6 +153,22 @@ def scan(
     _gates(as_json, await_(scan_command, where, dict(os.environ), engine))
 
 
+@app.command()
+def rescan(
+    where: Where = Path(),
+    registry: RegistryOption = "",
+    tag: Annotated[str, typer.Option("--tag", help="Only tags that fit this glob.")] = "",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge what was released again, from the stored SBOMs and today's advisories; no image is pulled."""
+    from pipelines.rescan import rescan as judge  # noqa: PLC0415
+
+    report = await_(judge, where, environment(registry), tag)
+    show(as_json, report.to_json(), report.text())
+    report.verify()
+
+
 def _gates(as_json: bool, ended: Sequence[Gate]) -> None:
     show(as_json, [one.to_json() for one in ended], "\n".join(one.text() for one in ended))
     raise typer.Exit(next((one.error.exit_code for one in ended if one.error), 0))
