@@ -259,8 +259,9 @@ def _hint(image: Rejudged) -> str:
         waiver = f"scan: waivers: [{{id: {worst.id}, reason: …, owner: …, expires: …}}]"
         return f"{worst.hint}, release anew and remove the tags; or accept it until a date: `{waiver}`"
     if verdict.not_audited:
-        name = verdict.not_audited[0].scanner
-        return f"release it anew, which records an SBOM, or accept it: `scan: could_not_look: {name}: warn`"
+        silent = verdict.not_audited[0]
+        way = "release it anew, which records one" if not image.released else "make it possible to ask"
+        return f"{way}; or accept it: `scan: could_not_look: {{{silent.scanner}: warn}}`"
     return "renew the data, or accept it: `scan: stale_data: {answer: warn}`"
 
 
