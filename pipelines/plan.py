@@ -121,7 +121,7 @@ def told(plan: Plan) -> str:
         f"{model.name} {plan.source.short} ({plan.source.summary()})",
         f"  build      {how(model)}",
         f"  check      starts, healthy{''.join(', ' + gate for gate in gates)}",
-        "  scan       OS packages, Python packages, secrets, model files",
+        "  scan       OS packages, Python packages, secrets, model files, licences, hygiene, Dockerfile",
         "  inventory  CycloneDX SBOM",
     ]
     if plan.held_back:
