@@ -10,6 +10,8 @@ from pathlib import Path
 from pipelines.in_engine.rootfs import inside
 
 FORMAT = re.compile(r"^Format(?:-Specification)?:.*(?:copyright-format|dep-?5)", re.IGNORECASE | re.MULTILINE)
+PARAGRAPHS = re.compile(r"\n(?:[ \t]*\n)+")
+FILES = re.compile(r"^Files[ \t]*:", re.IGNORECASE | re.MULTILINE)
 LARGEST = 4 << 20
 
 
@@ -28,13 +30,13 @@ def licences(text: str) -> list[str]:
     Debian's own packaging (``debian/*``) is not in the binary package. Without any files paragraph the
     header's licence counts.
     """
-    header, *paragraphs = re.split(r"\n[ \t]*\n", text.lstrip())
+    header, *rest = PARAGRAPHS.split(text.lstrip(), maxsplit=1)
     if not FORMAT.search(header):
         return []
     found = []
-    for paragraph in paragraphs:
+    for paragraph in filter(FILES.search, PARAGRAPHS.split("".join(rest))):
         fields = _fields(paragraph)
-        if "files" in fields and not _is_packaging(fields["files"]):
+        if not _is_packaging(fields["files"]):
             found.append(fields.get("license", ""))
     names = found or [_fields(header).get("license", "")]
     # A files paragraph without a licence is one that doesn't say: the whole file doesn't then.

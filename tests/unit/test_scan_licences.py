@@ -134,6 +134,7 @@ def test_a_broken_expression_is_refused(broken: str) -> None:
 
 def test_a_copyright_file_names_the_licences_of_what_is_installed() -> None:
     assert debian_copyright.licences(DEP5) == ["Expat", "GPL-2+ or Artistic"]
+    assert debian_copyright.licences(DEP5.replace("\n\n", "\n \n\n")) == ["Expat", "GPL-2+ or Artistic"]
     assert debian_copyright.licences(DEP5.partition("\n\n")[0]) == ["Apache-2.0"]
     assert debian_copyright.licences("This is free software; GPL, see /usr/share/common-licenses\n") == []
     assert debian_copyright.licences(DEP5.replace("License: Expat\n\nFiles: d", "\nFiles: d")) == []

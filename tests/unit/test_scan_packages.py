@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -319,6 +320,8 @@ async def test_known_vulnerable_pins_give_the_known_numbers() -> None:
     counted = {name: sum(one.subject == name.lower() for one in result.findings) for name in pins}
     assert counted == {name: pin[1] for name, pin in pins.items()}
     assert all(one.fixed_in for one in result.findings if one.subject == "jinja2")
+    assert (result.data_date, result.network) == ("2024-10-10T17:22:00Z", "")
+    assert result.data_digest == f"sha256:{hashlib.sha256(SHARED_ZIP.read_bytes()).hexdigest()}"
 
 
 def osv_zip(path: Path, *records: dict[str, Any]) -> OsvZip:
