@@ -7,6 +7,8 @@ which is what DVC knows a file by. Scan and inventory both read the answer; they
 arguments, so an engine runs it once.
 """
 
+from __future__ import annotations
+
 import email.parser
 import hashlib
 import sys
@@ -178,7 +180,7 @@ def _weights(file: File, problems: Problems, md5: bool) -> list[dict[str, object
 
 
 def _digests(stream: BinaryIO, names: tuple[str, ...]) -> dict[str, str]:
-    made = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+    made = {name: hashlib.new(name) for name in names}
     stream.seek(0)
     while data := stream.read(1 << 20):
         for one in made.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.in_engine import collect
 from pipelines.in_engine.weight_facts import facts_of, read_bytes
 from pipelines.in_engine.weight_origin import cached_name, card_of, origin_of
 
@@ -244,3 +246,43 @@ def test_the_model_card_tells_licence_and_task_and_no_link_is_followed(tmp_path:
     elsewhere.mkdir()
     (elsewhere / "README.md").symlink_to(tmp_path / "README.md")
     assert card_of(str(elsewhere / "model.safetensors")) == {}
+
+
+def collected(root: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    collect.main([str(root), *arguments])
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def test_the_program_tells_all_of_a_weight_file_in_one_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blob = tmp_path / "hub" / "models--org--name" / "blobs" / ("ab" * 32)
+    link = tmp_path / "hub" / "models--org--name" / "snapshots" / REVISION / "model.safetensors"
+    for directory in (blob.parent, link.parent):
+        directory.mkdir(parents=True)
+    data = safetensors({"w": {"dtype": "F32", "shape": [2, 3]}}, b"\0" * 24)
+    blob.write_bytes(data)
+    link.symlink_to(f"../../blobs/{blob.name}")
+    (weights,) = collected(tmp_path, capsys, "--md5")["weights"]
+    assert weights == {
+        "path": f"/hub/models--org--name/snapshots/{REVISION}/model.safetensors",
+        "size": len(data),
+        "format": "safetensors",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "md5": hashlib.md5(data).hexdigest(),
+        "facts": {"tensors": 1, "parameters": 6, "dtypes": ["F32"]},
+        "hub": {"repository": "org/name", "revision": REVISION},
+        "card": {},
+    }
+    assert "md5" not in collected(tmp_path, capsys)["weights"][0]
+
+
+def test_a_git_lfs_pointer_in_place_of_the_weights_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 3\n"
+    (tmp_path / "model.onnx").write_text(pointer)
+    told = collected(tmp_path, capsys)
+    assert told["weights"][0]["format"] == "git lfs pointer"
+    assert "git lfs pull" in told["problems"][0]
