@@ -1,7 +1,7 @@
 """The licences that a Debian package's copyright file names, where it is machine-readable (DEP-5).
 
-https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/ : the first line of each ``License`` field is
-a short name or an expression of them. They are told as they are written; what they mean is decided outside.
+https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/ : the first line of each ``License`` field
+is a short name or an expression of them. They are told as they are written; what they mean is decided outside.
 """
 
 import re
@@ -45,7 +45,7 @@ def licences(text: str) -> list[str]:
 
 def _fields(paragraph: str) -> dict[str, str]:
     """Each field's first line; of ``Files`` all of it."""
-    fields = {}
+    fields: dict[str, str] = {}
     name = ""
     for line in paragraph.splitlines():
         if line[:1] in (" ", "\t"):
