@@ -1,7 +1,8 @@
 """The licences that a Debian package's copyright file names, where it is machine-readable (DEP-5).
 
 https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/ : the first line of each ``License`` field
-is a short name or an expression of them. They are told as they are written; what they mean is decided outside.
+is a short name or an expression of them. They are told as they are written; what they mean is decided
+outside.
 """
 
 import re

@@ -81,7 +81,7 @@ def scanner(own: Model, name: ScannerName) -> Scanner:
 
 async def cut(own: Model, name: ScannerName, view: CutView) -> ScannerResult:
     """The scanner's result; that it blocks is held for all of them."""
-    (result,) = await look(view, [scanner(own, name)], own.scan)  # type: ignore[arg-type]  # a part of a view
+    (result,) = await look(view, [scanner(own, name)], own.scan)
     assert not result.audited
     assert result.reason
     report = decided([result], own.scan, datetime.now(UTC).date())
@@ -145,7 +145,7 @@ async def test_an_osv_service_out_of_reach(tmp_path: Path) -> None:
     service = OsvService("https://osv.example", httpx.MockTransport(refuse))
     view = CutView(contents=Contents({}, (), "", (JINJA,), (), ()))
     (result,) = await look(
-        view,  # type: ignore[arg-type]  # a part of a view
+        view,
         [PythonPackages(tmp_path, lambda setting: service)],
         own.scan,
     )
@@ -156,7 +156,7 @@ async def test_part_of_an_image_that_is_not_read_is_not_clean_either(tmp_path: P
     problems = Contents({}, (), "", (), (), ("/x: Input/output error",))
     for name in ("python_packages", "licences"):
         (result,) = await look(
-            CutView(contents=problems),  # type: ignore[arg-type]  # a part of a view
+            CutView(contents=problems),
             [scanner(model(tmp_path, python_packages={"source": "a.zip"}), name)]
             if name == "licences"
             else [PythonPackages(tmp_path, lambda setting: OsvService("https://osv.example"))],
