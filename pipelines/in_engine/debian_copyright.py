@@ -5,6 +5,8 @@ is a short name or an expression of them. They are told as they are written; wha
 outside.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

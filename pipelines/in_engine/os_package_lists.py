@@ -3,6 +3,8 @@
 Each is a mapping with the same keys. What can't be read is a problem, never an empty list.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import sqlite3

@@ -4,6 +4,8 @@ They run in the tools container, so the standard library is all they have. Nothi
 and nothing is written to it.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import os
@@ -81,7 +83,7 @@ def files(root: Path, problems: Problems) -> Iterator[File]:
 def inside(root: Path, name: str) -> Path | None:
     """Where ``name`` of the image is; None when it isn't there, or is a link that leads out of the image."""
     real = (root / name.lstrip("/")).resolve()
-    return real if real.is_relative_to(root.resolve()) and real.exists() else None
+    return real if root.resolve() in (real, *real.parents) and real.exists() else None
 
 
 def read_text(root: Path, name: str) -> str:
