@@ -31,7 +31,7 @@ def cached_name(path: str, real: str) -> str:
     blob = real.rpartition("/")[2]
     home = Path(real).parent.parent / "snapshots"
     for link in _links(home):
-        if str(link.readlink()).rpartition("/")[2] == blob:
+        if os.readlink(str(link)).rpartition("/")[2] == blob:  # noqa: PTH115  Python 3.8 has no readlink()
             return f"{found[1]}/snapshots/{link.relative_to(home).as_posix()}"
     return ""
 
