@@ -234,9 +234,10 @@ def _zip(stream: io.BufferedReader, place: Place) -> None:
             raise LimitError(f"more than {MEMBERS} files in one archive")
         names = {one.filename for one in members}
         _zip_format(names, place)
+        script = any(name.endswith("constants.pkl") for name in names)
         for info in members:
             place.report.budget.spend(0)
-            _zip_member(copy if place.depth else stream, info, names, place)
+            _zip_member(copy if place.depth else stream, info, place, script=script)
 
 
 def _zip_format(names: "set[str]", place: Place) -> None:
@@ -249,11 +250,11 @@ def _zip_format(names: "set[str]", place: Place) -> None:
         report.format = report.format or "skops"
 
 
-def _zip_member(file: object, info: zipfile.ZipInfo, names: "set[str]", place: Place) -> None:
+def _zip_member(file: object, info: zipfile.ZipInfo, place: Place, *, script: bool) -> None:
     name = info.filename
     strict = name.endswith((".pkl", ".pickle", ".joblib"))
     deeper = place.within(f"!{name}", strict=strict)
-    deeper.script = any(one.endswith("constants.pkl") for one in names)
+    deeper.script = script
     try:
         opened = Metered(member(file, info), place.report.budget)  # type: ignore[arg-type]  # a spooled file is one
         if place.report.format == "Keras" and name in ("config.json", "metadata.json"):

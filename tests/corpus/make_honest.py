@@ -109,7 +109,6 @@ def sklearn_files() -> dict[str, Maker]:
 def skops_files() -> dict[str, Maker]:
     import skops.io
 
-    old = skops.__version__.startswith("0.6")
     chosen = ("logistic", "text", "counts", "isotonic", "svc")
     models = estimators()
     return {f"{name}.skops": lambda path, name=name: skops.io.dump(models[name], path) for name in chosen}
