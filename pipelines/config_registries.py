@@ -72,7 +72,7 @@ def is_loopback(host: str) -> bool:
 def _certificate(name: str, info: ValidationInfo) -> str:
     """The path, seen from the directory of modelport.yaml; it may be anywhere on the machine."""
     path = Path(name).expanduser()
-    if info.context:
+    if info.context and not path.is_absolute():  # one of this machine is looked for by the preflight
         path = Path(info.context["directory"]) / path
         if not path.is_file():
             raise problem("path", f'there is no file "{name}"', "the certificate of the registry's authority")

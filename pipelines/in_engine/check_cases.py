@@ -16,6 +16,7 @@ from typing import Iterable, TypeVar  # noqa: UP035  # Python 3.8 runs it
 
 T = TypeVar("T")
 
+_TYPES = mimetypes.MimeTypes(())  # not the machine's own table: both sides have to tell the same
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BODIES = ("json", "text", "body_file", "multipart")
@@ -258,7 +259,7 @@ def _body(line: int, request: dict[str, object]) -> tuple[bytes | None, str | No
     if "body_file" not in request:
         return None, None, ""
     name = _beside(line, _typed(line, request, "body_file", str))
-    return None, name, mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return None, name, "application/octet-stream"
 
 
 def _beside(line: int, name: str) -> str:
@@ -283,7 +284,7 @@ def _part(line: int, name: str, value: object) -> Part:
         raise LineError(line, f'the field "{name}" is {kind(value)}', 'a text, or {"file": "cat.png"}')
     _known(line, value, ("file", "type"), f'the field "{name}"')
     file = _beside(line, _typed(line, value, "file", str))
-    media_type = _typed(line, value, "type", str, mimetypes.guess_type(file)[0] or "application/octet-stream")
+    media_type = _typed(line, value, "type", str, _TYPES.guess_type(file)[0] or "application/octet-stream")
     if not media_type.isprintable():
         raise LineError(line, f'the type of the field "{name}" is not one line of text')
     return Part(name, file=file, media_type=media_type)

@@ -53,7 +53,7 @@ def _storages(data: bytes) -> dict[str, tuple[str, int]]:
         if name == "MARK":
             values = []
         elif name in PUT:
-            memo[int(argument)] = values[-1] if values else None
+            memo[int(argument or 0)] = values[-1] if values else None
         elif name == "MEMOIZE":
             memo[len(memo)] = values[-1] if values else None
         elif name == "BINPERSID":
@@ -63,7 +63,7 @@ def _storages(data: bytes) -> dict[str, tuple[str, int]]:
         elif name == "TUPLE":
             values = [tuple(values)]
         elif name in GET:
-            values.append(memo.get(int(argument)))
+            values.append(memo.get(int(argument or 0)))
         elif name == "STACK_GLOBAL":
             values[-2:] = [" ".join(str(one) for one in values[-2:])]
         elif isinstance(argument, (str, int)):

@@ -161,6 +161,6 @@ def test_a_name_that_two_cases_have() -> None:
     assert caught.value.line == 2
 
 
-def test_the_media_type_of_a_file_is_told_by_its_name() -> None:
+def test_a_file_is_octets_unless_the_request_says_otherwise() -> None:
     [case] = golden_cases('{"request": {"body_file": "a/cat.jpg"}, "expected": {}}', "/p")
-    assert case.request.headers == (("Content-Type", "image/jpeg"),)
+    assert case.request.headers == (("Content-Type", "application/octet-stream"),)
