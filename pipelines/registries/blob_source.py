@@ -93,7 +93,7 @@ class BlobSource:
         if start == last == self.blob.size:
             await self.prove()
             return
-        with await to_thread.run_sync(self._open) as file:
+        with self._open() as file:  # not in a thread: cancelled, nobody would close it
             file.seek(start)
             while start < last:
                 piece = await to_thread.run_sync(self._read, file, start, min(CHUNK, last - start))
