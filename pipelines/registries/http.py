@@ -5,7 +5,7 @@ The retry rules are the design's: 408, 425, 429, 5xx, broken connections; jitter
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -187,7 +187,18 @@ class Connection:
 
     async def _send(self, call: Call, authorization: str | None) -> httpx.Response:
         headers = dict(call.headers) | ({"Authorization": authorization} if authorization else {})
-        content = call.content() if callable(call.content) else call.content
+        if not callable(call.content):
+            return await self._send_body(call, headers, call.content)
+        body = call.content()
+        try:
+            return await self._send_body(call, headers, body)
+        finally:  # a generator that a failure left in its middle holds its file open
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
+
+    async def _send_body(
+        self, call: Call, headers: Mapping[str, str], content: bytes | AsyncIterator[bytes] | None
+    ) -> httpx.Response:
         timeout = httpx.Timeout(self._http.timeout)
         timeout.read = self._retries.silence_s + call.patience_s
         request = self._http.build_request(
