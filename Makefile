@@ -30,7 +30,7 @@ setup-test: setup
 
 test: setup-test lint types ## everything: lint, types, CI files, then all tests
 	$(PYTEST) -n auto tests/unit
-	$(PYTEST) tests/engine tests/registry tests/pipeline
+	$(PYTEST) -n 2 --dist loadfile tests/engine tests/registry tests/pipeline
 
 unit: $(VENV)/.made ## the tests that need no engine and no network
 	$(PYTEST) -n auto tests/unit
