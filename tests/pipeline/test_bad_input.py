@@ -225,7 +225,7 @@ def test_ctrl_c_in_check(team: Team) -> None:
 def test_ctrl_c_in_scan(team: Team) -> None:
     team.change("serve.py", '{"ok": True}', '{"ok": "scan me anew"}')
     team.commit("new")
-    stopped_in(team, team.interrupted(lambda: started("pipelines.in_engine.find_secrets")), "scan")
+    stopped_in(team, team.interrupted(lambda: started("pipelines.in_engine.confined")), "scan")
 
 
 def test_ctrl_c_in_preflight(team: Team) -> None:

@@ -25,6 +25,7 @@ for path in pathlib.Path(sysconfig.get_path("purelib")).parents[2].rglob("model.
     tensors = load_file(path)
     save_file({n: (t + rng.normal(0, t.std(), t.shape)).astype(t.dtype) if t.dtype == np.float32 else t
                for n, t in tensors.items()}, path)
+    path.chmod(0o644)
     print(path)
 """
 # ModelProto.graph is field 7, GraphProto.initializer 5, TensorProto.data_type 2 and raw_data 9 (onnx.proto3).
