@@ -11,9 +11,9 @@ import anyio
 import dagger
 
 from pipelines.config import Model
+from pipelines.documents import with_documents
 from pipelines.errors import CheckFailed, PipelineError, Place
 from pipelines.golden_update import Update, update_of
-from pipelines.junit import junit_xml
 from pipelines.plan import Push, make_plan
 from pipelines.published import CouldNotTell, Published, find_published, once
 from pipelines.record import Run
@@ -96,17 +96,7 @@ class Steps:
 
     async def _reported(self, work: Awaitable[CheckReport]) -> CheckReport:
         """The stage, with junit.xml of what was found out, whether it passed or not."""
-        try:
-            report = await self.run.stage("check", work)
-        except PipelineError as err:
-            if isinstance(err.report, CheckReport):
-                self._write_junit(err.report)
-            raise
-        self._write_junit(report)
-        return report
-
-    def _write_junit(self, report: CheckReport) -> None:
-        (self.run.directory / "junit.xml").write_text(junit_xml(report, self.model), "utf-8")
+        return await self.run.stage("check", with_documents(work, self.run.directory, self.model))
 
     def _judging(self, image: dagger.Container) -> Judging:
         return Judging(self.model, image, once(self._published), lambda: self._exported(image))

@@ -97,10 +97,10 @@ async def _scanned(plan: Plan, state: Path, events: Path, environ: Mapping[str, 
 
 async def _graph(plan: Plan, run: Run, environ: Mapping[str, str]) -> ScanReport:
     """Build, then scan beside the export. Raises BuildFailed, ScanBlocked."""
-    from pipelines.parallel import Awaited, together  # noqa: PLC0415  # as above
+    from pipelines.documents import with_documents  # noqa: PLC0415  # as above
+    from pipelines.parallel import Awaited, together  # noqa: PLC0415
     from pipelines.published import published_source  # noqa: PLC0415
     from pipelines.release_image import BuiltImage  # noqa: PLC0415
-    from pipelines.scan_files import with_sarif  # noqa: PLC0415
     from pipelines.stages.build import build  # noqa: PLC0415
     from pipelines.stages.export import export  # noqa: PLC0415
     from pipelines.stages.scan import scan  # noqa: PLC0415
@@ -109,7 +109,7 @@ async def _graph(plan: Plan, run: Run, environ: Mapping[str, str]) -> ScanReport
     exported = Awaited[BuiltImage]()
     work = scan(image, plan.model, published_source(plan, environ), exported.result)
     report, _ = await together(
-        run.stage("scan", with_sarif(work, run.directory, plan.model)),
+        run.stage("scan", with_documents(work, run.directory, plan.model)),
         run.stage("export", exported.of(export(image, plan.layout))),
     )
     return report

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from pipelines.config import Model, repository_root
-from pipelines.errors import ScanBlocked
 from pipelines.record import write_json
 from pipelines.sarif import Subject, sarif
 from pipelines.stages.scan_report import ScanReport
 
 SARIF: Final = "scan.sarif"
-
-
-async def with_sarif(work: Awaitable[ScanReport], directory: Path, model: Model) -> ScanReport:
-    """``work``, whose report is written to ``directory`` too. Raises what ``work`` raises."""
-    try:
-        report = await work
-    except ScanBlocked as err:
-        if isinstance(err.report, ScanReport):
-            write_sarif(directory, err.report, model)
-        raise
-    write_sarif(directory, report, model)
-    return report
 
 
 def write_sarif(directory: Path, report: ScanReport, model: Model) -> Path:

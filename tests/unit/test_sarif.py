@@ -12,9 +12,9 @@ from jsonschema import Draft202012Validator
 
 from pipelines.config import Model
 from pipelines.config_scan import ScanPolicy
+from pipelines.documents import with_documents
 from pipelines.errors import ScanBlocked
 from pipelines.sarif import MOST_RESULTS, Subject, sarif
-from pipelines.scan_files import with_sarif
 from pipelines.scanners.port import Finding, ScannerResult
 from pipelines.stages.scan import ScanReport, blocked, decided
 
@@ -156,8 +156,8 @@ async def test_the_file_is_there_whether_the_release_is_blocked_or_not(tmp_path:
 
     if severity == "high":
         with pytest.raises(ScanBlocked):
-            await with_sarif(work(), tmp_path, model)
+            await with_documents(work(), tmp_path, model)
     else:
-        assert await with_sarif(work(), tmp_path, model) is report
+        assert await with_documents(work(), tmp_path, model) is report
     (written,) = json.loads((tmp_path / "scan.sarif").read_text())["runs"]
     assert physical(written["results"][0])["artifactLocation"]["uri"] == "a/b/modelport.yaml"
