@@ -26,6 +26,7 @@ START_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 EVENTS = "EMBEDDED_ENGINE_EVENTS"
+OPTIMIZE = "PYTHONOPTIMIZE"
 
 
 @asynccontextmanager
@@ -47,7 +48,28 @@ async def connected(choice: Choice, workdir: Path, log: Path, events: Path) -> A
 
 def load_graph() -> None:
     """Import the SDK and the stages, about a second's work; safe to call from several threads."""
+    without_call_checks()
     importlib.import_module("pipelines.model_image")
+
+
+def without_call_checks() -> None:
+    """Have the SDK imported as under ``python -O``: without a check of argument types around each method.
+
+    Making these 800 checks is half of the SDK's import. Our calls are typed, and checked before they run.
+    beartype reads the variable when it is first imported (``beartype.beartype``), so no
+    child of ours sees it. To be called while no other thread reads the environment.
+    """
+    if "beartype" in sys.modules:
+        return
+    before = os.environ.get(OPTIMIZE)
+    os.environ[OPTIMIZE] = "1"
+    try:
+        importlib.import_module("beartype")
+    finally:
+        if before is None:
+            del os.environ[OPTIMIZE]
+        else:
+            os.environ[OPTIMIZE] = before
 
 
 @asynccontextmanager

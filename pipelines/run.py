@@ -95,6 +95,7 @@ async def run(options: Options, environ: Mapping[str, str]) -> list[Outcome]:
         PipelineError: before any model ran: configuration, source, engine.
     """
     models = [load(file, environ) for file in find_models(options.start)]
+    engine_session.without_call_checks()
     Thread(target=engine_session.load_graph, daemon=True).start()  # meanwhile git and the engine are asked
     source = await read_source(models[0].directory, environ)
     state = state_directory(source.root)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,14 @@ class Team:
         """``run`` on the team's engine, to its end."""
         return self.type("run", "--engine", self.engine, *arguments, **environ)
 
-    def interrupted(self, when: Callable[[], bool], *arguments: str, **environ: str) -> Typed:
-        """``run``, and Ctrl-C to the whole group when ``when`` holds."""
+    def interrupted(self, when: Callable[[], bool] | str, *arguments: str, **environ: str) -> Typed:
+        """``run``, and Ctrl-C to the whole group when ``when`` holds, or a process of it has this command."""
         process = self.start("run", "--engine", self.engine, *arguments, **environ)
-        wait_for(lambda: when() or process.poll() is not None)
+        if isinstance(when, str):
+            text, holds = when, lambda: runs_below(self._root(process), text)
+        else:
+            holds = when
+        wait_for(lambda: holds() or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -165,6 +170,9 @@ class Team:
         finally:
             process.kill()
         return Typed(process.returncode, out, err)
+
+    def _root(self, process: subprocess.Popen[str]) -> int:
+        return process.pid if self.engine == "embedded" else 1  # Dagger's engine is not below its client
 
     def record(self) -> dict[str, Any]:
         """The newest run's run.json."""
@@ -177,6 +185,25 @@ class Team:
     def stages(self) -> dict[str, dict[str, Any]]:
         """The newest record's stages by name."""
         return {stage["name"]: stage for stage in self.record()["stages"]}
+
+
+def runs_below(ancestor: int, text: str) -> bool:
+    """Whether a descendant of ``ancestor`` has ``text`` in its command line (other tests run beside this)."""
+    parents, found = {}, []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if text in command:
+                found.append(int(process.name))
+    return any(ancestor in line_of(pid, parents) for pid in found)
+
+
+def line_of(pid: int, parents: Mapping[int, int]) -> Iterator[int]:
+    """A process and its ancestors."""
+    while pid in parents:
+        yield pid
+        pid = parents[pid]
 
 
 def heed_ctrl_c() -> None:
