@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, TypeAlias
 
-from ariadne import InterfaceType, ObjectType, make_executable_schema
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -27,6 +26,7 @@ from graphql import (
     OperationDefinitionNode,
     SelectionNode,
     ValidationRule,
+    build_schema,
     execute,
     parse,
     specified_rules,
@@ -108,12 +108,14 @@ def build_api(fields: Fields) -> Api:
     """The schema with the resolvers of ``fields`` bound to it."""
     allow_long_chains()
     text = resources.files("embedded_engine").joinpath("schema.graphql").read_text(encoding="utf-8")
-    types: dict[str, ObjectType] = {}
+    schema = build_schema(text, assume_valid=True)  # a test holds it against the specification
     for name, resolver in fields.items():
         type_name, _, field_name = name.partition(".")
-        types.setdefault(type_name, ObjectType(type_name)).set_field(field_name, _bound(resolver))
-    interfaces = [InterfaceType(name, _type_name) for name in ("Node", "Syncer", "Exportable")]
-    schema = make_executable_schema(text, *types.values(), *interfaces)
+        served_type: Any = schema.type_map[type_name]
+        served_type.fields[field_name].resolve = _bound(resolver)
+    for name in ("Node", "Syncer", "Exportable"):
+        interface: Any = schema.type_map[name]
+        interface.resolve_type = _type_name
     served = type("Served", (ServedFields,), {"served": frozenset(fields) | _INTERFACE_FIELDS})
     return Api(schema, (*specified_rules, served))
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import anyio
 import pytest
+from graphql import GraphQLObjectType, validate_schema
 from runtime_simulator import SimulatedRuntime
 
 from embedded_engine.api import Api, build_api
 from embedded_engine.events import parse_traceparent, span_id
+from embedded_engine.resolvers.registry import Fields
 from embedded_engine.resolvers.tables import all_fields
 from embedded_engine.secrets import Secrets
 from embedded_engine.session import Session, open_session
@@ -605,3 +607,22 @@ async def test_events_have_one_line_per_operation_and_session(
     ]
     assert events[1]["name"] == "echo hi"
     assert set(events[0]) == {"operation", "kind", "name", "cached", "seconds", "span"}
+
+
+async def test_the_schema_is_valid_and_every_resolver_has_its_field() -> None:
+    fields = all_fields()
+    api = build_api(fields)
+    assert validate_schema(api.schema) == []
+    bound = {
+        f"{name}.{field}"
+        for name, kind in api.schema.type_map.items()
+        if isinstance(kind, GraphQLObjectType)
+        for field, definition in kind.fields.items()
+        if definition.resolve is not None and not name.startswith("__")
+    }
+    assert bound == set(fields)
+
+
+async def test_a_resolver_without_a_field_is_no_api() -> None:
+    with pytest.raises(KeyError):
+        build_api(Fields({"Container.nothing": lambda *_: None}))
