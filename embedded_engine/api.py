@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, TypeAlias
 
@@ -74,7 +74,6 @@ class Api:
 
     schema: GraphQLSchema
     rules: tuple[type[Any], ...]
-    introspections: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     async def answer(
         self, session: Session, query: str, variables: dict[str, Any] | None, operation: str | None

@@ -1,10 +1,14 @@
-"""The introspection answer, the same in every session of a version: kept on disk, served without GraphQL."""
+"""What an SDK asks when it connects has the same answer in every session of a version of the engine.
+
+So the introspection and the version are kept on disk and served at once, while GraphQL is still loaded.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,18 +16,19 @@ from pathlib import Path
 from embedded_engine import __version__
 
 _MARK = "__schema"
+_VERSION = re.compile(r"\s*(query\s*)?\{\s*(version\s*:\s*)?version\s*\}\s*")
 _LIMIT = 8  # files kept
 
 
 @dataclass(frozen=True, slots=True)
 class IntrospectionCache:
-    """Answers to introspection queries, one file per query and schema."""
+    """Answers to what an SDK asks at its start, one file per query and schema."""
 
     directory: Path
 
     def find(self, query: str) -> bytes | None:
         """The stored answer, or None."""
-        if not _asks_only_schema(query):
+        if not _is_constant(query):
             return None
         try:
             return self._file(query).read_bytes()
@@ -31,8 +36,8 @@ class IntrospectionCache:
             return None
 
     def offer(self, query: str, answer: bytes) -> None:
-        """Keep ``answer`` if ``query`` is an introspection; a failure to write is no failure of the query."""
-        if not _asks_only_schema(query):
+        """Keep ``answer`` if it is the same in every session; a failure to write is no failure of the query."""
+        if not _is_constant(query):
             return
         file = self._file(query)
         with contextlib.suppress(OSError):
@@ -50,6 +55,7 @@ class IntrospectionCache:
         return self.directory / f"{key}.json"
 
 
-def _asks_only_schema(query: str) -> bool:
+def _is_constant(query: str) -> bool:
     head = query.lstrip()[:200]
-    return head.startswith("query IntrospectionQuery") and _MARK in head
+    introspection = head.startswith("query IntrospectionQuery") and _MARK in head
+    return introspection or _VERSION.fullmatch(head) is not None
