@@ -36,7 +36,7 @@ class IntrospectionCache:
             return None
 
     def offer(self, query: str, answer: bytes) -> None:
-        """Keep ``answer`` if it is the same in every session; a failure to write is no failure of the query."""
+        """Keep ``answer`` if it is the same in every session; if it can't be written, nothing is lost."""
         if not _is_constant(query):
             return
         file = self._file(query)
