@@ -24,6 +24,7 @@ OWNER_FILE = "state-directory"
 """In a run root: the state directory it belongs to, so that it can go when that is deleted."""
 _NOFILE, _NPROC = 20_000, 4_096
 _POLICY_FILES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
+_NO_LOGINS = "no-logins.json"
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ def open_state(root: Path, environ: Mapping[str, str]) -> State:
     write_if_changed(state.runroot / OWNER_FILE, str(root))
     write_if_changed(root / "containers.conf", containers_conf(state, _limit("NOFILE"), _limit("NPROC")))
     write_if_changed(root / "storage.conf", storage_conf(state))
+    write_if_changed(root / _NO_LOGINS, "{}")
     write_if_changed(state.policy, json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
     return state
 
@@ -117,7 +119,20 @@ def tool_environ(state: State, environ: Mapping[str, str]) -> dict[str, str]:
         "TMPDIR": str(state.temp),
     }
     overriding = ("BUILDAH_", "STORAGE_", "CONTAINER_HOST", "CONTAINERS_CONF_OVERRIDE")
-    return {**{name: value for name, value in environ.items() if not name.startswith(overriding)}, **ours}
+    kept = {name: value for name, value in environ.items() if not name.startswith(overriding)}
+    if _named_logins_missing(environ):
+        ours["REGISTRY_AUTH_FILE"] = str(state.root / _NO_LOGINS)
+    return {**kept, **ours}
+
+
+def _named_logins_missing(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names a file of logins that isn't there: for Docker that means none, but Buildah
+    and Skopeo refuse to do anything at all."""
+    named = environ.get("REGISTRY_AUTH_FILE")
+    if named:
+        return not Path(named).exists()
+    directory = environ.get("DOCKER_CONFIG")
+    return bool(directory) and not Path(str(directory), "config.json").exists()
 
 
 def tool_options(state: State, environ: Mapping[str, str]) -> dict[str, list[str]]:
