@@ -146,6 +146,31 @@ ContainerMount = DirectoryMount | CacheMount | TempMount | SecretMount
 
 
 @dataclass(frozen=True, slots=True)
+class Socket:
+    """A Unix socket of the host, by its (absolute) path."""
+
+    path: str
+
+    @property
+    def digest(self) -> str:
+        """Identity: the path, nothing of who listens there."""
+        return digest_of("Socket", self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketMount:
+    """A socket in the way of execs."""
+
+    target: str
+    socket: Socket
+    owner: str = ""
+
+    def recipe(self) -> JSON:
+        """What of it is in an exec's key."""
+        return ["socket", self.target, self.socket.digest, self.owner]
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """A file system, an image config, and what an exec on it gets beside these."""
 
@@ -158,6 +183,7 @@ class Container:
     secret_env: tuple[tuple[str, Secret], ...] = ()
     volatile: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     services: tuple[tuple[str, Service], ...] = ()  # (alias, service)
+    sockets: tuple[SocketMount, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -171,7 +197,7 @@ class Container:
             digest_or_none(self.rootfs),
             self.image_ref,
             digest_or_none(self.last_exec),
-            [mount.recipe() for mount in self.mounts],
+            [mount.recipe() for mount in (*self.mounts, *self.sockets)],
             [[name, secret.digest] for name, secret in self.secret_env],
             [list(pair) for pair in self.volatile],
             [[alias, service.digest] for alias, service in self.services],
