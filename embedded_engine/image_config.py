@@ -15,7 +15,7 @@ from embedded_engine.runtime.port import JSON
 
 Pairs = tuple[tuple[str, str], ...]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
+_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|\{|([*#$@!?\-0-9]|[A-Za-z_][A-Za-z0-9_]*))")
 
 
 def with_pair(pairs: Pairs, name: str, value: str) -> Pairs:
@@ -63,9 +63,10 @@ class ImageConfig:
         return dict(self.env).get(name)
 
     def expanded(self, text: str) -> str:
-        """``$A`` and ``${A}`` from the environment; unknown ones become empty."""
+        """``$A`` and ``${A}`` from the environment; unknown ones become empty. What is no name is as in Go's
+        os.Expand: ``$$`` is a variable too, ``${}`` and an open ``${`` are nothing."""
         known = dict(self.env)
-        return _VARIABLE.sub(lambda match: known.get(match[1] or match[2], ""), text)
+        return _VARIABLE.sub(lambda match: known.get(match[1] or match[2] or "", ""), text)
 
     def path(self, path: str) -> str:
         """``path`` made absolute from the working directory, without ``.`` and ``..``."""

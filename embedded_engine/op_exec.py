@@ -12,12 +12,13 @@ from embedded_engine.evaluator import gathered
 from embedded_engine.failures import CommandFailure
 from embedded_engine.masking import mask_bytes, mask_tail, mask_text
 from embedded_engine.operations import Operation, Outcome, TreeId, Work, digest_of
+from embedded_engine.resolvers.registry import ApiError
 from embedded_engine.runtime.port import JSON, ExecResult, ExecStep, RuntimeFailure, SetupFailure
 from embedded_engine.steps import Prepared, environment, prepared, with_services
 from embedded_engine.values import Container, Directory, DirectoryMount, File, digest_or_none
 
 Expect = Literal["SUCCESS", "FAILURE", "ANY"]
-TAIL_BYTES = 100_000
+TAIL_BYTES = 100 * 1024
 MESSAGE_LINES = 12
 
 
@@ -74,7 +75,9 @@ class Exec:
         return not by_signal and exit_code >= 0 and (self.expect == "ANY" or exit_code != 0)
 
     async def run(self, work: Work) -> Outcome:
-        """Run it. Raises ExecFailed; its file system is kept only if the exit code is allowed."""
+        """Run it; its file system is kept only if the exit code is allowed. Raises ApiError, ExecFailed."""
+        if not self.args:
+            raise ApiError("no command has been set")
         await gathered(self._needs(work))
         async with prepared(work, self.container, self.args) as ready:
             step = replace(
@@ -154,11 +157,13 @@ async def _taken_in(work: Work, path: Path) -> TreeId:
 
 
 def readable_tail(output: bytes) -> str:
-    """The last 100 kB as text, trimmed of outer white space, saying what was left out."""
-    trimmed = output.strip()
-    omitted = len(trimmed) - TAIL_BYTES
-    text = trimmed[-TAIL_BYTES:].decode("utf-8", "replace")
-    return f"[omitting {omitted} bytes]...{text}" if omitted > 0 else text
+    """The last 100 kB as text, trimmed of outer white space, saying what was left out (within the 100 kB, and
+    without counting itself: as Dagger's engine does)."""
+    omitted = len(output) - TAIL_BYTES
+    if omitted > 0:
+        said = b"[omitting %d bytes]..." % omitted
+        output = said + output[omitted + len(said) :]
+    return output.decode("utf-8", "replace").strip()
 
 
 def failure_message(headline: str, command: str, output: str) -> str:

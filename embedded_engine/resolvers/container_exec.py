@@ -34,8 +34,6 @@ def with_exec(
     if stdin and redirect_stdin:
         raise ApiError("cannot set both stdin and redirectStdin")
     command = command_of(container.config, args, use_entrypoint=use_entrypoint, expand=expand)
-    if not command:
-        raise ApiError("no command has been set")
     expanded = container.config.expanded if expand else str
     operation = Exec(
         container=container,

@@ -222,6 +222,6 @@ def write_redirects(step: ExecStep, root: Path, stdout: bytes, stderr: bytes) ->
         whole = str(PurePosixPath(step.workdir or "/") / redirect)
         path = located(step, root, redirect)
         if path.is_relative_to(root):
-            apply_edits(root, [Write(whole, data)])
+            apply_edits(root, [Write(whole, data, owner=step.user, mode=0o600)])
         else:
             path.write_bytes(data)

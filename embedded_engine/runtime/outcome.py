@@ -50,7 +50,12 @@ _NOT_STARTED = re.compile(
 )
 _LOOK_AT = 8_000  # bytes: Buildah's own words are at the very end
 _UNKNOWN_USER = re.compile(
-    r"unknown user error looking up user \"?([^\"\s]+)|unable to find (?:user|group) (\S+)"
+    r"unknown (?P<kind>user|group) error looking up (?:user|group) \"?(?P<name>[^\"\s]+)"
+    r"|unable to find (?P<kind2>user|group) (?P<name2>\S+)"
+)
+# what runc says on the command's stderr when the kernel refuses the program after all else is set up
+_REFUSED = re.compile(
+    rb"\Aexec /[^\n]*: (?:exec format error|no such file or directory)\n\Z"
 )
 
 
@@ -79,6 +84,9 @@ def ending(finished: Finished) -> Ending:
     killed = match["signal"]
     if killed is not None:
         return Ending(128 + _SIGNALS.get(killed.decode(), 9), stderr, noise)
+    refused = _REFUSED.match(stderr)
+    if refused is not None and finished.exit_code == 1:
+        return Ending(1, b"fork/" + stderr, finished.stderr)
     return Ending(int(match["code"]), stderr, noise)
 
 
@@ -102,8 +110,8 @@ def _failed(finished: Finished) -> RuntimeFailure:
     said = tail(finished.stderr)
     user = _UNKNOWN_USER.search(said)
     if user is not None:
-        return SetupFailure(
-            f"unable to find user {user[1] or user[2]}: no such entry in /etc/passwd", detail=said
-        )
+        kind, name = user["kind"] or user["kind2"], user["name"] or user["name2"]
+        file = "/etc/passwd" if kind == "user" else "/etc/group"
+        return SetupFailure(f"unable to find {kind} {name}: no such entry in {file}", detail=said)
     last = said.splitlines()[-1] if said else f"buildah run ended with exit code {finished.exit_code}"
     return RuntimeFailure(f"the command could not be started: {last.removeprefix('Error: ')}", detail=said)

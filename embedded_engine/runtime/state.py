@@ -126,7 +126,7 @@ def tool_environ(state: State, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _named_logins_missing(environ: Mapping[str, str]) -> bool:
-    """Whether the environment names a file of logins that isn't there: for Docker that means none, but Buildah
+    """Whether the environment names a file of logins that isn't there: to Docker that means none, but Buildah
     and Skopeo refuse to do anything at all."""
     named = environ.get("REGISTRY_AUTH_FILE")
     if named:
