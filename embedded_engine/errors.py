@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable
 from typing import Any
 
 from embedded_engine.failures import CommandFailure
 from embedded_engine.flights import RunCancelled
-from embedded_engine.masking import mask_text
+from embedded_engine.masking import Values, compiled, mask_text
 from embedded_engine.objects import UnknownId
 from embedded_engine.resolvers.registry import ApiError
 from embedded_engine.runtime.port import RuntimeFailure
@@ -19,16 +18,16 @@ _PLAIN = (ApiError, UnknownId, SecretUnavailable, RunCancelled, ValueError, OSEr
 DETAIL_LINES = 15
 
 
-def for_client(error: BaseException, secrets: Iterable[str]) -> tuple[str, dict[str, Any] | None]:
+def for_client(error: BaseException, secrets: Values) -> tuple[str, dict[str, Any] | None]:
     """Message and extensions for ``error``. An unforeseen one is told so, its traceback on stderr."""
-    masks = tuple(secrets)
+    masks = compiled(secrets)
     if isinstance(error, CommandFailure):
         return mask_text(str(error), masks), {
             "_type": "EXEC_ERROR",
-            "cmd": list(error.step_args),
+            "cmd": [mask_text(arg, masks) for arg in error.step_args],
             "exitCode": error.exit_code,
-            "stdout": error.stdout,
-            "stderr": error.stderr,
+            "stdout": mask_text(error.stdout, masks),
+            "stderr": mask_text(error.stderr, masks),
         }
     if isinstance(error, RuntimeFailure):
         tail = "\n".join(error.detail.strip().splitlines()[-DETAIL_LINES:])

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from embedded_engine.evaluator import gathered
 from embedded_engine.failures import CommandFailure
-from embedded_engine.masking import mask_bytes, mask_tail, mask_text
+from embedded_engine.masking import mask_text
 from embedded_engine.operations import Operation, Outcome, TreeId, Work, digest_of
 from embedded_engine.resolvers.registry import ApiError
 from embedded_engine.runtime.port import JSON, ExecResult, ExecStep, RuntimeFailure, SetupFailure
@@ -90,7 +90,7 @@ class Exec:
             )
             async with work.slot():
                 result = await self._executed(work, step, ready)
-            self._check_services(step, result, work.secrets.known())
+            self._check_services(step, result)
             if not self.allowed(result.exit_code):
                 raise self._failed(result)
             return await _outcome(work, result, ready.writable)
@@ -104,7 +104,7 @@ class Exec:
 
     async def _executed(self, work: Work, step: ExecStep, ready: Prepared) -> ExecResult:
         try:
-            result = await work.runtime.execute(step, self.allowed)
+            return await work.runtime.execute(step, self.allowed)
         except SetupFailure as failure:
             text = mask_text(str(failure), ready.masks)
             raise ExecFailed(text, args=self.args, exit_code=-1, stdout="", stderr="") from failure
@@ -112,19 +112,13 @@ class Exec:
             raise RuntimeFailure(
                 mask_text(str(failure), ready.masks), detail=mask_text(failure.detail, ready.masks)
             ) from None
-        return replace(
-            result,
-            stdout=mask_bytes(result.stdout, ready.masks),
-            stderr=mask_bytes(result.stderr, ready.masks),
-            combined=mask_bytes(result.combined, ready.masks),
-        )
 
-    def _check_services(self, step: ExecStep, result: ExecResult, masks: tuple[str, ...]) -> None:
+    def _check_services(self, step: ExecStep, result: ExecResult) -> None:
         """Raises ExecFailed for a service that has ended; what a command that failed by it said is kept."""
         for service in step.services:
             code = service.exit_code()
             if code is not None:
-                stdout, stderr = (mask_tail(log, masks) for log in service.logs())
+                stdout, stderr = service.logs()
                 if not self.allowed(result.exit_code) and result.stdout:
                     stdout, stderr = readable_tail(result.stdout), stdout + stderr
                 message = f"bound service {service.hostname} exited: exit code: {code}"

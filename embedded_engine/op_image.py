@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from embedded_engine.masking import mask_text
+from embedded_engine.masking import Hidden, encoded, mask_text
 from embedded_engine.op_exec import ExecFailed, failure_message, readable_tail
 from embedded_engine.operations import Outcome, Work, digest_of
 from embedded_engine.paths import inside
@@ -97,17 +97,18 @@ class DockerBuild:
     async def run(self, work: Work) -> Outcome:
         """Build. Raises ExecFailed when a RUN fails, RuntimeFailure for anything else."""
         values = [(name, await work.secrets.value(secret)) for name, secret in self.secrets]
-        masks = tuple(value for _, value in values)
+        masks = work.secrets.hidden_in(value for _, value in values)
         async with work.view(self.context.source) as root, work.slot():
             step = BuildStep(
                 context=inside(root, self.context.path),
                 dockerfile=self.dockerfile,
                 target=self.target,
                 args=self.args,
-                secrets=tuple((name, value.encode()) for name, value in values),
+                secrets=tuple((name, encoded(value)) for name, value in values),
                 platform=self.platform,
                 pins=self.pins,
                 logins=self.logins,
+                hidden=masks,
             )
             try:
                 image = await work.runtime.docker_build(step)
@@ -121,9 +122,8 @@ class DockerBuild:
         return Outcome(snapshot=image.snapshot, config=image.config, data=steps)
 
 
-def _step_failed(failure: BuildStepFailed, masks: tuple[str, ...]) -> ExecFailed:
-    stdout = readable_tail(mask_text(failure.stdout, masks).encode())
-    stderr = readable_tail(mask_text(failure.stderr, masks).encode())
+def _step_failed(failure: BuildStepFailed, masks: Hidden) -> ExecFailed:
+    stdout, stderr = readable_tail(failure.stdout.encode()), readable_tail(failure.stderr.encode())
     message = failure_message(mask_text(str(failure), masks), " ".join(failure.step_args), stderr or stdout)
     return ExecFailed(
         message, args=failure.step_args, exit_code=failure.exit_code, stdout=stdout, stderr=stderr

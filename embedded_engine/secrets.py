@@ -1,21 +1,32 @@
-"""The values of secrets, while the session lives. Nothing else holds one for longer than an exec."""
+"""The values of secrets, while the session lives. Nothing else holds one for longer than an exec.
+
+Every value that the session comes to know is also hidden in all that the engine tells: ``learn`` is for those
+that are no API secret (a git or http token, a registry's password, the session's own token).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
+import re
 import secrets as random_secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 
+from embedded_engine.disguises import SHORTEST
+from embedded_engine.masking import Hidden, encoded
 from embedded_engine.store import Store
 from embedded_engine.values import Secret
 
 COMMAND_LIMIT_S = 60
+SURE = 8
+"""A value of so many characters is hidden in the outputs of every exec, a shorter one ("test", "admin") only
+where it was given: outputs are data too."""
+_URL_PASSWORD = re.compile(r"://[^/@:\s]*:([^/@\s]+)@")
 
 
 class SecretUnavailable(Exception):
@@ -31,6 +42,9 @@ class Secrets:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     named: dict[str, str] = field(default_factory=dict, repr=False)
     by_uri: dict[str, str] = field(default_factory=dict, repr=False)
+    learnt: set[str] = field(default_factory=set, repr=False)
+    warn: Callable[[str], None] = field(default=lambda _: None, repr=False)
+    _hidden: dict[tuple[str, ...], Hidden] = field(default_factory=dict, repr=False)
 
     @classmethod
     def in_session(cls, store: Store, workdir: Path) -> Secrets:
@@ -40,6 +54,7 @@ class Secrets:
 
     def put(self, name: str, plaintext: str) -> Secret:
         """``setSecret``: keyed by name; the same name again is a new value for every user of the name."""
+        self._learn(plaintext, f"secret {name!r}")
         self.named[name] = plaintext
         return Secret(name, f"name:{name}")
 
@@ -54,7 +69,7 @@ class Secrets:
             value = await self._read(uri)
         except SecretUnavailable:
             return Secret(uri, "unavailable", uri)
-        return Secret(uri, "hash:" + hmac.new(self.salt, value.encode(), hashlib.sha256).hexdigest(), uri)
+        return Secret(uri, "hash:" + hmac.new(self.salt, encoded(value), hashlib.sha256).hexdigest(), uri)
 
     async def value(self, secret: Secret) -> str:
         """The plaintext. Raises SecretUnavailable."""
@@ -64,16 +79,39 @@ class Secrets:
             raise SecretUnavailable(f"secret {secret.name!r} was not set in this session")
         return self.named[secret.name]
 
-    def known(self) -> tuple[str, ...]:
-        """Every plaintext of the session: for masking what the engine itself prints."""
-        return (*self.named.values(), *self.by_uri.values())
+    def learn(self, *values: str) -> None:
+        """Hide these too, wherever something is told."""
+        self.learnt.update(value for value in values if value)
+
+    def known(self) -> Hidden:
+        """Every value the session knows: for what the engine itself tells (errors, events, its log)."""
+        return self._compiled(self.learnt)
+
+    def hidden_in(self, own: Iterable[str]) -> Hidden:
+        """What to hide in the outputs of a run that has the values ``own``."""
+        return self._compiled({*own, *(value for value in self.learnt if len(value.strip()) >= SURE)})
+
+    def _compiled(self, values: Iterable[str]) -> Hidden:
+        key = tuple(sorted(values))
+        if key not in self._hidden:
+            while len(self._hidden) >= 8:
+                del self._hidden[next(iter(self._hidden))]
+            self._hidden[key] = Hidden.of(key)
+        return self._hidden[key]
+
+    def _learn(self, value: str, what: str) -> None:
+        if value not in self.learnt and len(value.strip().encode("utf-8", "surrogateescape")) < SHORTEST:
+            self.warn(f"{what} has fewer than {SHORTEST} characters: it is not masked in what is told")
+        self.learn(value)
 
     async def _read(self, uri: str) -> str:
         if uri not in self.by_uri:
             scheme, separator, rest = uri.partition("://")
             if not separator:
                 scheme, rest = "env", uri  # as Dagger does with a bare name
-            self.by_uri[uri] = await self._fetch(scheme, rest)
+            value = await self._fetch(scheme, rest)
+            self._learn(value, f"secret {uri if scheme != 'cmd' else 'cmd://'}")
+            self.by_uri[uri] = value
         return self.by_uri[uri]
 
     async def _fetch(self, scheme: str, rest: str) -> str:
@@ -106,3 +144,8 @@ class Secrets:
         if done.returncode:
             raise SecretUnavailable(f"secret cmd://: the command ended with exit code {done.returncode}")
         return done.stdout.decode("utf-8", "replace")
+
+
+def url_passwords(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The passwords in the URLs of an environment: those of proxies and package indexes."""
+    return tuple(found for value in environ.values() for found in _URL_PASSWORD.findall(value))

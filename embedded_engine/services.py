@@ -10,7 +10,7 @@ import anyio
 from embedded_engine.events import Events
 from embedded_engine.failures import CommandFailure
 from embedded_engine.flights import Flights
-from embedded_engine.masking import mask_tail, mask_text
+from embedded_engine.masking import Hidden, mask_text
 from embedded_engine.operations import Work, digest_of
 from embedded_engine.runtime.port import RunningService, ServiceFailed, ServicePort
 from embedded_engine.steps import prepared, with_services
@@ -94,9 +94,8 @@ def ports_of(container: Container) -> tuple[ServicePort, ...]:
     )
 
 
-def _told(failure: ServiceFailed, service: Service, masks: tuple[str, ...]) -> ServiceError:
+def _told(failure: ServiceFailed, service: Service, masks: Hidden) -> ServiceError:
     name = hostname_of(service)
     code = -1 if failure.exit_code is None else failure.exit_code
     text = mask_text(f"start {name}: {failure}", masks)
-    outputs = {"stdout": mask_tail(failure.stdout, masks), "stderr": mask_tail(failure.stderr, masks)}
-    return ServiceError(text, args=service.args, exit_code=code, **outputs)
+    return ServiceError(text, args=service.args, exit_code=code, stdout=failure.stdout, stderr=failure.stderr)

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from embedded_engine.image_config import DEFAULT_PATH
+from embedded_engine.masking import Hidden, encoded
 from embedded_engine.operations import Work
 from embedded_engine.paths import inside
 from embedded_engine.runtime.port import SCRATCH, ExecStep, Mount, SecretFile
@@ -29,10 +30,10 @@ from embedded_engine.values import (
 
 @dataclass(slots=True)
 class Prepared:
-    """A step, what must be masked in its outputs, and the writable copies of mounts it may change."""
+    """A step, what is hidden in its outputs, and the writable copies of mounts it may change."""
 
     step: ExecStep
-    masks: tuple[str, ...] = field(repr=False)
+    masks: Hidden = field(repr=False)
     writable: tuple[tuple[str, Path], ...] = ()
 
 
@@ -53,6 +54,8 @@ async def prepared(work: Work, container: Container, args: tuple[str, ...]) -> A
             if isinstance(mount, DirectoryMount) and not mount.read_only and host.source is not None:
                 writable.append((mount.target, host.source))
         secret_env, secret_files = await _secrets(work, container)
+        own = (value for _, value in secret_env)
+        hidden = work.secrets.hidden_in((*own, *(_text(file.value) for file in secret_files)))
         step = ExecStep(
             parent=parent,
             args=args,
@@ -62,12 +65,13 @@ async def prepared(work: Work, container: Container, args: tuple[str, ...]) -> A
             workdir=container.config.workdir or "/",
             user=container.config.user,
             mounts=tuple(mounts),
+            hidden=hidden,
         )
-        masks = (
-            *(value for _, value in secret_env),
-            *(file.value.decode("utf-8", "replace") for file in secret_files),
-        )
-        yield Prepared(step, masks, tuple(writable))
+        yield Prepared(step, hidden, tuple(writable))
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
 
 
 async def with_services(work: Work, container: Container, step: ExecStep) -> ExecStep:
@@ -98,7 +102,8 @@ async def _secrets(
     for mount in container.mounts:
         if isinstance(mount, SecretMount):
             value = await work.secrets.value(mount.secret)
-            files.append(SecretFile(mount.target, value.encode(), mount.owner, mount.mode))
+            data = encoded(value)
+            files.append(SecretFile(mount.target, data, mount.owner, mount.mode))
     return tuple(variables), tuple(files)
 
 

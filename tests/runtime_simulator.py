@@ -15,6 +15,7 @@ from pathlib import Path
 
 import anyio
 
+from embedded_engine.masking import mask_bytes
 from embedded_engine.runtime.port import (
     SCRATCH,
     BuildStep,
@@ -85,6 +86,7 @@ class SimulatedRuntime:
         except anyio.get_cancelled_exc_class():
             self.killed += 1
             raise
+        stdout, stderr = mask_bytes(stdout, step.hidden), mask_bytes(stderr, step.hidden)
         snapshot = self._keep(files, step.parent) if keep(code) else None
         return ExecResult(code, stdout, stderr, stdout + stderr, snapshot)
 

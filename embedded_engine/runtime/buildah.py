@@ -17,7 +17,7 @@ from embedded_engine.runtime.host_settings import TARGET, HostSettings
 from embedded_engine.runtime.links import LOOPBACK
 from embedded_engine.runtime.logins import private_directory
 from embedded_engine.runtime.networks import SLIRP, dns_args, run_networked
-from embedded_engine.runtime.outcome import ending, without_noise
+from embedded_engine.runtime.outcome import ending
 from embedded_engine.runtime.port import (
     Edit,
     ExecResult,
@@ -28,8 +28,9 @@ from embedded_engine.runtime.port import (
     Snapshot,
     Write,
 )
-from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.process import Hooks, Runner
 from embedded_engine.runtime.residue import Residue
+from embedded_engine.runtime.said import Said
 from embedded_engine.runtime.working import Working
 
 HOSTNAME = (
@@ -72,6 +73,7 @@ class Executor:
         self, step: ExecStep, keep: Callable[[int], bool], isolation: Isolation, settings: HostSettings
     ) -> ExecResult:
         """Run ``step``; commit if ``keep`` says so. Raises SetupFailure or RuntimeFailure."""
+        said = Said(step.hidden, (step.watch,) if step.watch else ())
         async with self.working.container(step.parent, dns_args(isolation.network)) as (name, root):
             with private_directory(self.temp) as private:
                 volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
@@ -82,15 +84,18 @@ class Executor:
                 async with self.enclosures.one(isolation.runtime) as enclosure:
                     options = [*isolation.args(), *enclosure.runtime_args(isolation.kind)]
                     argv = enclosure.argv(run_argv(step, name, options, settings, volumes))
-                    finished = await run_networked(self.runner, isolation.network, argv, stdin=stdin)
+                    finished = await run_networked(
+                        self.runner, isolation.network, argv, stdin=stdin, hooks=Hooks(said.take)
+                    )
+            said.finish()
             ended = ending(finished)
-            await anyio.to_thread.run_sync(write_redirects, step, root, finished.stdout, ended.stderr)
+            stdout, stderr, combined = await anyio.to_thread.run_sync(said.outputs, finished, ended)
+            await anyio.to_thread.run_sync(write_redirects, step, root, stdout, stderr)
             snapshot = None
             if keep(ended.exit_code):
                 await anyio.to_thread.run_sync(residue.clear)
                 snapshot = await self.working.commit(name)
-        combined = without_noise(finished.combined, ended.noise)
-        return ExecResult(ended.exit_code, finished.stdout, ended.stderr, combined, snapshot)
+        return ExecResult(ended.exit_code, stdout, stderr, combined, snapshot)
 
 
 def run_argv(

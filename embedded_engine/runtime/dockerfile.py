@@ -41,6 +41,7 @@ from embedded_engine.runtime.port import (
     Snapshot,
 )
 from embedded_engine.runtime.process import Hooks, Runner
+from embedded_engine.runtime.said import Said
 from embedded_engine.runtime.state import State
 from embedded_engine.runtime.working import EPOCH
 
@@ -82,10 +83,14 @@ class Builder:
                     *self.policy,
                 ]
                 log = BuildLog(len(settings.env) > 0)
+                said = Said(step.hidden, (log.add, step.watch) if step.watch else (log.add,))
                 async with self.enclosures.one(isolation.runtime) as enclosure:
                     options += [*isolation.args(), *enclosure.runtime_args(isolation.kind)]
                     argv = enclosure.argv(build_argv(step, directory, settings, options))
-                    finished = await run_networked(self.runner, isolation.network, argv, hooks=Hooks(log.add))
+                    finished = await run_networked(
+                        self.runner, isolation.network, argv, hooks=Hooks(said.take)
+                    )
+                    said.finish()
             if finished.exit_code != 0:
                 raise _failed(text, log, finished.exit_code, finished.said)
             built = Snapshot((directory / "id").read_text().strip().removeprefix("sha256:"))

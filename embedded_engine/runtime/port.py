@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NewType, Protocol, TypeAlias
 
+from embedded_engine.masking import Hidden
+
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 Snapshot = NewType("Snapshot", str)
 """The id of an image in the engine's containers-storage."""
+Compression = Literal["", "gzip", "zstd", "uncompressed"]
+"""How layers are to be compressed; "" leaves each as it is."""
 SCRATCH = Snapshot("")
 """The empty file system: every call that takes a parent takes it."""
 
@@ -67,10 +71,11 @@ class ServiceFailed(RuntimeFailure):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Credentials for one registry host."""
+    """Credentials for one registry host. ``is_token``: the password is an identity (refresh) token."""
 
     username: str
     password: str = field(repr=False)
+    is_token: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class ExecStep:
     settings.
 
     Redirects are paths in the container (relative to ``workdir``), *tee'd*: the result has the output too.
+    What it says is masked by ``hidden`` before anything else sees it, also ``watch`` (1 or 2 for the stream).
     ``hosts`` are lines for /etc/hosts; ``network`` says which services' network it must share, if the runtime
     has no bridges.
     """
@@ -124,12 +130,14 @@ class ExecStep:
     hosts: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (ip, names)
     services: tuple[RunningService, ...] = ()
     name: str = ""
+    hidden: Hidden = field(default_factory=Hidden, repr=False, compare=False)
+    watch: Callable[[int, bytes], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How an exec ended. ``snapshot`` is None when it was not kept. Outputs are raw: the caller masks and
-    decodes."""
+    """How an exec ended. ``snapshot`` is None when it was not kept. Outputs are masked, not
+    decoded."""
 
     exit_code: int
     stdout: bytes
@@ -203,6 +211,8 @@ class BuildStep:
     platform: str = ""
     pins: tuple[tuple[str, str], ...] = ()  # FROM address -> address@digest, as resolved in this session
     logins: tuple[tuple[str, Login], ...] = field(default=(), repr=False)  # by pinned address
+    hidden: Hidden = field(default_factory=Hidden, repr=False, compare=False)
+    watch: Callable[[int, bytes], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +234,20 @@ class OutImage:
     config: bytes = field(repr=False)
     layers: tuple[LayerBlob, ...] = ()
     digest: str = ""  # of the manifest
+    media_type: str = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class OutIndex:
+    """Images of several platforms and the index that names them, as exact bytes."""
+
+    index: bytes = field(repr=False)
+    images: tuple[OutImage, ...] = ()
+    digest: str = ""  # of the index
+    media_type: str = "application/vnd.oci.image.index.v1+json"
+
+
+Outgoing: TypeAlias = OutImage | OutIndex
 
 
 class RunningService(Protocol):
@@ -248,7 +272,7 @@ class RunningService(Protocol):
         ...
 
     def logs(self) -> tuple[str, str]:
-        """The tails of its stdout and stderr so far (raw: the caller masks)."""
+        """The tails of its stdout and stderr so far, masked."""
         ...
 
     async def stop(self, *, kill: bool = False) -> None:
@@ -277,7 +301,7 @@ class Runtime(Protocol):
         """Fetch ``address``@``digest`` into storage. Raises RuntimeFailure."""
         ...
 
-    async def import_archive(self, path: Path, tag: str) -> PulledImage:
+    async def import_archive(self, path: Path, tag: str, platform: str) -> PulledImage:
         """Take an OCI or Docker archive (a tar file) into storage. Raises RuntimeFailure."""
         ...
 
@@ -303,9 +327,11 @@ class Runtime(Protocol):
         mount."""
         ...
 
-    async def layers(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
-        """The layers of ``snapshot`` as compressed blobs, base first; made once, then answered from
-        memory."""
+    async def layers(self, snapshot: Snapshot, forced: Compression = "") -> tuple[LayerBlob, ...]:
+        """The layers of ``snapshot`` as blobs, base first; made once, then answered from memory.
+
+        Those that came from elsewhere are as they came, unless another compression is ``forced``.
+        """
         ...
 
     async def start_service(
@@ -314,12 +340,25 @@ class Runtime(Protocol):
         """Start and wait until every probed TCP port accepts. Raises ServiceFailed with its log tail."""
         ...
 
-    async def publish(self, image: OutImage, address: str, login: Login | None) -> None:
-        """Send blobs, config and manifest to ``address`` (host/path:tag). Raises RuntimeFailure."""
+    async def publish(self, image: Outgoing, address: str, login: Login | None) -> None:
+        """Send blobs, configs and manifests to ``address`` (host/path:tag). Raises RuntimeFailure."""
         ...
 
-    async def write_tarball(self, image: OutImage, target: Path, name: str = "") -> None:
-        """An OCI layout with docker's manifest.json as one tar file: byte-stable, times 0."""
+    async def write_tarball(self, image: Outgoing, target: Path, name: str = "") -> None:
+        """An OCI layout as one tar file, with docker's manifest.json if it is one image: byte-stable, times
+        0."""
+        ...
+
+    async def host_image(self, name: str) -> str:
+        """The digest of an image in the machine's own store (Docker's or Podman's). Raises RuntimeFailure."""
+        ...
+
+    async def take_host_image(self, name: str) -> PulledImage:
+        """Bring an image of the machine's own store into ours. Raises RuntimeFailure."""
+        ...
+
+    async def give_host_image(self, image: OutImage, name: str) -> None:
+        """Put an image into the machine's own store. Raises RuntimeFailure."""
         ...
 
     async def remove(self, snapshot: Snapshot) -> None:

@@ -25,6 +25,7 @@ from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import HostSettings
 from embedded_engine.runtime.links import LOOPBACK, NAMESPACE, START_WHEN_TOLD, can_connect, connect
 from embedded_engine.runtime.logins import private_directory
+from embedded_engine.runtime.machine import machine_key
 from embedded_engine.runtime.outcome import ending
 from embedded_engine.runtime.port import (
     ExecStep,
@@ -34,8 +35,8 @@ from embedded_engine.runtime.port import (
     ServiceFailed,
     ServicePort,
 )
-from embedded_engine.runtime.probe import machine_key
 from embedded_engine.runtime.process import Finished, Hooks, Runner
+from embedded_engine.runtime.said import Said
 from embedded_engine.runtime.working import Working
 
 FACT = "service-network"
@@ -93,7 +94,7 @@ class Service:
         return self.out.data().decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
 
     def take(self, stream: int, piece: bytes) -> None:
-        """What the process just said."""
+        """What the process just said, masked."""
         (self.out if stream == 1 else self.err).add(piece)
 
     async def stop(self, *, kill: bool = False) -> None:
@@ -193,12 +194,15 @@ class ServiceHost:
                             service.address = (await connect(self.runner, pid)).address
                         service.started.set()
 
-                    service.finished = await self.runner.run(
+                    said = Said(step.hidden, (service.take, step.watch) if step.watch else (service.take,))
+                    finished = await self.runner.run(
                         argv,
                         stdin=b"\n" if own_network else b"",
                         check=False,
-                        hooks=Hooks(service.take, gate, keep_output=False),
+                        hooks=Hooks(said.take, gate, keep_output=False),
                     )
+                    said.finish()
+                    service.finished = finished
         except RuntimeFailure as failure:
             service.failure = failure
         finally:
