@@ -10,12 +10,15 @@ from pathlib import Path
 
 import anyio
 
+from embedded_engine.downloads import Downloads
 from embedded_engine.evaluator import Evaluator
 from embedded_engine.events import Events, to_stderr
 from embedded_engine.flights import Flights
+from embedded_engine.git_sources import GitSources
 from embedded_engine.host_files import HostFiles
 from embedded_engine.objects import Objects
 from embedded_engine.op_image import From
+from embedded_engine.runtime.git import Git
 from embedded_engine.runtime.port import Login, Runtime
 from embedded_engine.secrets import Secrets
 from embedded_engine.services import Services
@@ -47,6 +50,8 @@ class Session:
     secrets: Secrets
     evaluator: Evaluator
     tunnels: Tunnels
+    git: GitSources
+    downloads: Downloads
     pinning: Flights[str]
     platform: str
     created: int = field(default_factory=created_time)
@@ -137,6 +142,8 @@ async def open_session(
                 secrets=secrets,
                 evaluator=evaluator,
                 tunnels=tunnels,
+                git=GitSources(state / "git", Git(secrets=secrets.known)),
+                downloads=Downloads(store),
                 pinning=Flights(tasks),
                 platform=machine_platform(),
             )

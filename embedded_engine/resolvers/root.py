@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from embedded_engine.elements import EnvVariable, HealthcheckConfig, Label, Port, Stat
+from embedded_engine.git_values import GitRef, GitRepository
 from embedded_engine.image_config import ImageConfig
 from embedded_engine.resolvers.registry import Call, Fields
 from embedded_engine.values import (
@@ -17,6 +18,7 @@ from embedded_engine.values import (
     Secret,
     Service,
     Sharing,
+    Socket,
     Value,
 )
 
@@ -25,7 +27,7 @@ DAGGER_VERSION = "v0.21.8"
 """What SDKs are told; ours is told by ``embedded-engine --version``."""
 
 TYPES: tuple[type[Any], ...] = (
-    Container, Directory, File, Secret, CacheVolume, Service, Host,
+    Container, Directory, File, Secret, CacheVolume, Service, Host, Socket, GitRepository, GitRef,
     EnvVariable, Label, Port, Stat, HealthcheckConfig,
 )  # fmt: skip
 

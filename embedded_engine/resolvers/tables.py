@@ -11,7 +11,9 @@ from embedded_engine.resolvers import (
     container_mounts,
     directory,
     file,
+    git,
     host,
+    http,
     root,
     services,
 )
@@ -29,6 +31,8 @@ _MODULES = (
     directory,
     file,
     host,
+    git,
+    http,
 )
 
 
