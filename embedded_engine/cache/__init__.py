@@ -1,0 +1,1 @@
+"""The cache that travels, and what it costs on this machine: export, import, gc, info, reset."""
