@@ -43,16 +43,17 @@ class From:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """An image from an OCI or Docker archive."""
+    """An image from an OCI or Docker archive; ``platform`` chooses among several."""
 
     keep: ClassVar[bool] = True
     kind: ClassVar[str] = "import"
     source: File
     tag: str = ""
+    platform: str = ""
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", digest_of("import", self.source.digest, self.tag))
+        object.__setattr__(self, "digest", digest_of("import", self.source.digest, self.tag, self.platform))
 
     @property
     def name(self) -> str:
@@ -62,7 +63,27 @@ class Import:
     async def run(self, work: Work) -> Outcome:
         """Take it into storage. Raises RuntimeFailure."""
         async with work.view(self.source.source) as root, work.slot():
-            image = await work.runtime.import_archive(inside(root, self.source.path), self.tag)
+            image = await work.runtime.import_archive(inside(root, self.source.path), self.tag, self.platform)
+        return Outcome(snapshot=image.snapshot, config=image.config)
+
+
+@dataclass(frozen=True, slots=True)
+class HostImage:
+    """An image of the machine's own store, by the digest of its manifest."""
+
+    keep: ClassVar[bool] = True
+    kind: ClassVar[str] = "host-image"
+    name: str
+    image: str  # sha256:...
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", digest_of("host-image", self.image))
+
+    async def run(self, work: Work) -> Outcome:
+        """Take it into storage. Raises RuntimeFailure."""
+        async with work.slot():
+            image = await work.runtime.take_host_image(self.name)
         return Outcome(snapshot=image.snapshot, config=image.config)
 
 

@@ -20,6 +20,7 @@ from embedded_engine.runtime.port import (
     SCRATCH,
     BuildStep,
     BuildStepFailed,
+    Compression,
     Copy,
     Edit,
     ExecResult,
@@ -27,6 +28,7 @@ from embedded_engine.runtime.port import (
     LayerBlob,
     Link,
     Login,
+    Outgoing,
     OutImage,
     PulledImage,
     RunningService,
@@ -71,7 +73,7 @@ class SimulatedRuntime:
         self.pulled.append(address)
         return PulledImage(self._keep({"/etc/os-release": b"ID=simulated\n"}, SCRATCH), self.config)  # type: ignore[arg-type]
 
-    async def import_archive(self, path: Path, tag: str) -> PulledImage:
+    async def import_archive(self, path: Path, tag: str, platform: str) -> PulledImage:
         return PulledImage(self._keep({"/imported": path.read_bytes()}, SCRATCH), self.config)  # type: ignore[arg-type]
 
     def present(self) -> frozenset[Snapshot]:
@@ -163,7 +165,7 @@ class SimulatedRuntime:
             file.write_bytes(data)
         yield root
 
-    async def layers(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
+    async def layers(self, snapshot: Snapshot, forced: Compression = "") -> tuple[LayerBlob, ...]:
         chain = []
         while snapshot:
             chain.append(LayerBlob(f"sha256:{snapshot}", f"sha256:{snapshot}", 1, self.directory / "none"))
@@ -182,11 +184,20 @@ class SimulatedRuntime:
         self.services.append(service)
         return service
 
-    async def publish(self, image: OutImage, address: str, login: Login | None) -> None:
+    async def publish(self, image: Outgoing, address: str, login: Login | None) -> None:
         self.published.append((address, image.digest, login))
 
-    async def write_tarball(self, image: OutImage, target: Path, name: str = "") -> None:
+    async def write_tarball(self, image: Outgoing, target: Path, name: str = "") -> None:
         target.write_bytes(b"tar of " + image.digest.encode())
+
+    async def host_image(self, name: str) -> str:
+        raise RuntimeFailure(f"{name}: the simulated machine has no image store")
+
+    async def take_host_image(self, name: str) -> PulledImage:
+        raise RuntimeFailure(f"{name}: the simulated machine has no image store")
+
+    async def give_host_image(self, image: OutImage, name: str) -> None:
+        raise RuntimeFailure(f"{name}: the simulated machine has no image store")
 
     async def remove(self, snapshot: Snapshot) -> None:
         self.systems.pop(snapshot, None)

@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from embedded_engine.host_import import told
 from embedded_engine.image_config import parse_config
-from embedded_engine.image_out import ImageTarball, image_out
-from embedded_engine.op_image import Import, config_of
+from embedded_engine.image_out import Form, ImageTarball, image_out
+from embedded_engine.op_image import HostImage, Import, config_of
 from embedded_engine.operations import Operation
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
-from embedded_engine.runtime.port import OutImage
+from embedded_engine.runtime.port import JSON, Compression, Outgoing, OutIndex
 from embedded_engine.session import full_address, registry_host
-from embedded_engine.values import Container, File, Secret
+from embedded_engine.values import Container, File, Host, Secret
 
 fields = Fields()
 
 
 async def container_of(call: Call, operation: Operation, platform: str, image_ref: str = "") -> Container:
-    """The container an image operation gives; it is evaluated here, since its config is needed at once."""
+    """The container an image operation gives; it is evaluated here, since its config is needed at once.
+
+    An image for one platform only brings its own, whatever was asked for.
+    """
     outcome = await call.session.evaluator.result(operation)
-    config = parse_config(config_of(outcome))
-    return Container(platform=platform, config=config, rootfs=operation, image_ref=image_ref)
+    document = config_of(outcome)
+    config = parse_config(document)
+    return Container(
+        platform=platform_of(document) or platform, config=config, rootfs=operation, image_ref=image_ref
+    )
+
+
+def platform_of(document: Mapping[str, JSON]) -> str:
+    """The platform an image's config names, as Dagger writes it: v8 is the usual arm64, v7 the usual arm."""
+    system, architecture = str(document.get("os") or ""), str(document.get("architecture") or "")
+    variant = str(document.get("variant") or "")
+    if not (system and architecture):
+        return ""
+    if architecture == "arm64" and variant == "v8":
+        variant = ""
+    return "/".join(part for part in (system, architecture, variant) if part)
 
 
 @fields("Container.from")
@@ -30,19 +51,25 @@ async def from_(
 ) -> Container:
     """An image from a registry; the tag is pinned to its digest for the session."""
     if registry_service:
-        raise ApiError(
-            "Container.from(registryService) is not supported by the embedded engine: needs Dagger's engine"
-        )
+        raise _unserved("Container.from", "registryService")
     operation = await call.session.image(address, container.platform)
-    name = full_address(address).partition("@")[0]
+    name = operation.address.partition("@")[0]
     return await container_of(call, operation, container.platform, f"{name}@{operation.image}")
 
 
 @fields("Container.import")
 async def import_(call: Call, container: Container, *, source: str, tag: str) -> Container:
     """An image from a tar archive."""
-    operation = Import(call.session.objects.get(File, source), tag)
+    operation = Import(call.session.objects.get(File, source), tag, container.platform)
     return await container_of(call, operation, container.platform)
+
+
+@fields("Host.containerImage")
+async def container_image(call: Call, _: Host, *, name: str) -> Container:
+    """An image of this machine's own store (Docker's or Podman's)."""
+    address = full_address(name)
+    operation = HostImage(address, await call.session.runtime.host_image(address))
+    return await container_of(call, operation, call.session.platform)
 
 
 @fields("Container.imageRef")
@@ -75,41 +102,55 @@ def without_registry_auth(call: Call, container: Container, *, address: str) -> 
     return container
 
 
-def _refuse(field: str, arguments: dict[str, Any]) -> None:
-    """Raises ApiError for what only Dagger's engine does with an image."""
-    if arguments.get("platform_variants"):
-        problem = "platformVariants"
-    elif arguments.get("registry_service"):
-        problem = "registryService"
-    elif str(arguments.get("forced_compression") or "GZIP").upper() != "GZIP":
-        problem = f"forcedCompression: {arguments['forced_compression']}"
-    elif str(arguments.get("media_types") or "OCI") not in ("OCI", "OCIMediaTypes"):
-        problem = f"mediaTypes: {arguments['media_types']}"
-    else:
-        return
-    raise ApiError(f"{field}({problem}) is not supported by the embedded engine: needs Dagger's engine")
+COMPRESSIONS: dict[str, Compression] = {
+    "": "",
+    "GZIP": "gzip",
+    "ZSTD": "zstd",
+    "UNCOMPRESSED": "uncompressed",
+}
 
 
-async def _image(call: Call, container: Container) -> OutImage:
-    return await image_out(call.session.evaluator, container, call.session.created)
+def _unserved(field: str, what: str) -> ApiError:
+    return ApiError(f"{field}({what}) is not supported by the embedded engine: needs Dagger's engine")
+
+
+def _form(call: Call, field: str, arguments: Mapping[str, Any]) -> Form:
+    """How the image is wanted. Raises ApiError for what only Dagger's engine does."""
+    if arguments.get("registry_service"):
+        raise _unserved(field, "registryService")
+    compression = str(arguments.get("forced_compression") or "").upper()
+    if compression not in COMPRESSIONS:
+        raise _unserved(field, f"forcedCompression: {arguments['forced_compression']}")
+    if compression == "ZSTD" and shutil.which("zstd") is None:
+        raise ApiError(f"{field}(forcedCompression: Zstd) needs the program zstd: apt-get install zstd")
+    docker = str(arguments.get("media_types") or "OCI") in ("DOCKER", "DockerMediaTypes")
+    return Form(call.session.created, COMPRESSIONS[compression], docker)
+
+
+def _all(call: Call, container: Container, arguments: Mapping[str, Any]) -> tuple[Container, ...]:
+    variants = arguments.get("platform_variants") or []
+    return (container, *(call.session.objects.get(Container, one) for one in variants))
 
 
 @fields("Container.publish")
 async def publish(call: Call, container: Container, *, address: str, **arguments: Any) -> str:
-    """Push the image; never cached. The answer is the address with the manifest's digest."""
-    _refuse("Container.publish", arguments)
+    """Push the image; never cached. The answer is the address with the manifest's (or index's) digest."""
+    form = _form(call, "Container.publish", arguments)
     name = full_address(address.partition("@")[0])
-    image = await _image(call, container)
+    image = await image_out(call.session.evaluator, _all(call, container, arguments), form)
     await call.session.runtime.publish(image, name, await call.session.login(name))
-    return f"{name}@{image.digest}"
+    # a tag that was not asked for ("latest") is not in the answer, as with Dagger
+    shown = name if has_tag(address) else name.removesuffix(":latest")
+    return f"{shown}@{image.digest}"
 
 
 @fields("Container.asTarball")
 async def as_tarball(call: Call, container: Container, **arguments: Any) -> File:
     """The image as an OCI archive, written when its bytes are needed; its digest needs only the manifest."""
-    _refuse("Container.asTarball", arguments)
-    image = await _image(call, container)
-    return File(ImageTarball(container, call.session.created, image.digest), "/image.tar")
+    form = _form(call, "Container.asTarball", arguments)
+    containers = _all(call, container, arguments)
+    image = await image_out(call.session.evaluator, containers, form)
+    return File(ImageTarball(containers, form, image.digest), "/image.tar")
 
 
 @fields("Container.export")
@@ -117,9 +158,35 @@ async def export(
     call: Call, container: Container, *, path: str, expand: bool = False, **arguments: Any
 ) -> str:
     """Write the image as an OCI archive on the host; the answer is the absolute path."""
-    _refuse("Container.export", arguments)
+    form = _form(call, "Container.export", arguments)
     target = call.session.workdir / Path(container.config.expanded(path) if expand else path)
-    image = await _image(call, container)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    await call.session.runtime.write_tarball(image, target)
+    image = await image_out(call.session.evaluator, _all(call, container, arguments), form)
+    await write_archive(call, image, target)
     return str(target)
+
+
+@fields("Container.exportImage")
+async def export_image(call: Call, container: Container, *, name: str, **arguments: Any) -> None:
+    """Put the image into this machine's own store (Docker's or Podman's), which holds one platform."""
+    form = _form(call, "Container.exportImage", arguments)
+    image = await image_out(call.session.evaluator, _all(call, container, arguments), form)
+    if isinstance(image, OutIndex):
+        raise _unserved("Container.exportImage", "platformVariants")
+    await call.session.runtime.give_host_image(image, full_address(name.partition("@")[0]))
+
+
+async def write_archive(call: Call, image: Outgoing, target: Path) -> None:
+    """An image archive straight to where it is wanted, not through the store: it may be large."""
+    fresh = target.with_name(f".export-{secrets.token_hex(6)}")
+    try:
+        with told(str(target), "write"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            await call.session.runtime.write_tarball(image, fresh)
+            fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def has_tag(address: str) -> bool:
+    """Whether an image address has a tag of its own."""
+    return ":" in address.partition("@")[0].rsplit("/", 1)[-1]

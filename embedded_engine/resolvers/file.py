@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from pathlib import Path
-
 from embedded_engine import reading
 from embedded_engine.directories import edited, edited_file, renamed
 from embedded_engine.elements import Stat
 from embedded_engine.exports import Export
-from embedded_engine.host_import import told
-from embedded_engine.image_out import ImageTarball, image_out
+from embedded_engine.image_out import ImageTarball
+from embedded_engine.resolvers.container_image import write_archive
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.tree_changes import NewFile, Replaced, Stamped, Timed
 from embedded_engine.tree_sources import base_name, in_thread
@@ -107,7 +104,7 @@ async def export(call: Call, file: File, *, path: str, allow_parent_dir_path: bo
     work = call.session.evaluator
     into = allow_parent_dir_path
     if isinstance(file.source, ImageTarball) and not target.is_dir():
-        await _write_archive(call, file.source, target)
+        await write_archive(call, await file.source.image(work), target)
         return str(target)
     times = file.source is not None and (await work.result(file.source)).tree is not None
     async with reading.host_file(work, file) as source:
@@ -115,16 +112,3 @@ async def export(call: Call, file: File, *, path: str, allow_parent_dir_path: bo
             lambda: Export(times=times).file(source, target, base_name(file.path), into_directory=into)
         )
     return str(written)
-
-
-async def _write_archive(call: Call, archive: ImageTarball, target: Path) -> None:
-    """An image archive straight to where it is wanted, not through the store: it may be large."""
-    image = await image_out(call.session.evaluator, archive.container, archive.created)
-    fresh = target.with_name(f".export-{secrets.token_hex(6)}")
-    try:
-        with told(str(target), "write"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            await call.session.runtime.write_tarball(image, fresh)
-            fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -1,93 +1,43 @@
-"""Images out: to a registry, or as one tar file. Both send exactly the manifest they are given, so digests
-agree."""
+"""Images out as one tar file: exactly the manifests that a push sends, so digests agree."""
 
 from __future__ import annotations
 
 import tarfile
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import anyio.to_thread
-
 from embedded_engine.runtime import oci
-from embedded_engine.runtime.images import told
-from embedded_engine.runtime.logins import auth_file, host_of, is_loopback, private_directory
-from embedded_engine.runtime.port import Login, OutImage, RuntimeFailure
-from embedded_engine.runtime.process import CommandFailed, Runner
-from embedded_engine.runtime.state import State
+from embedded_engine.runtime.port import Outgoing, OutImage, OutIndex
+
+REF_NAME = "org.opencontainers.image.ref.name"
 
 
-@dataclass(frozen=True, slots=True)
-class Outlet:
-    """Sends images."""
+def write_archive(image: Outgoing, target: Path, name: str = "") -> None:
+    """An OCI layout in one tar file; byte-stable: sorted, times 0, no owners.
 
-    state: State
-    runner: Runner
-    policy: Sequence[str] = ()
-
-    async def publish(self, image: OutImage, address: str, login: Login | None) -> None:
-        """Send ``image``; blobs the registry has are not sent again. Raises RuntimeFailure."""
-        self._keep(image)
-        host = host_of(address)
-        options = ["--dest-tls-verify=false"] if is_loopback(host) else []
-        with (
-            tempfile.TemporaryDirectory(dir=self.state.temp) as layout,
-            private_directory(self.state.temp) as private,
-        ):
-            oci.write_layout(Path(layout), image.manifest)
-            if login is not None:
-                options += ["--dest-authfile", str(auth_file(private, host, login))]
-            argv = publish_argv(self.state.blobs, Path(layout), address, options, self.policy)
-            try:
-                await self.runner.run(argv)
-            except CommandFailed as failure:
-                raise told(failure, address) from failure
-
-    async def write_tarball(self, image: OutImage, target: Path, name: str) -> None:
-        """Write the archive. Raises RuntimeFailure."""
-        try:
-            await anyio.to_thread.run_sync(write_archive, image, target, name)
-        except OSError as error:
-            raise RuntimeFailure(f"{target}: {error.strerror}") from error
-
-    def _keep(self, image: OutImage) -> None:
-        for blob in (image.config, image.manifest):
-            oci.put_blob(self.state.blobs, blob)
-
-
-def publish_argv(
-    blobs: Path, layout: Path, address: str, options: Sequence[str], policy: Sequence[str] = ()
-) -> list[str]:
-    """The command that sends a layout's image as it is: its manifest byte for byte."""
-    fixed = ["--quiet", "--preserve-digests", f"--src-shared-blob-dir={blobs}"]
-    return [
-        "skopeo",
-        *policy,
-        "copy",
-        *fixed,
-        *options,
-        f"oci:{layout}",
-        f"docker://{address.partition('@')[0]}",
-    ]
-
-
-def write_archive(image: OutImage, target: Path, name: str = "") -> None:
-    """An OCI layout with docker's manifest.json in one tar file; byte-stable: sorted, times 0, no owners."""
-    manifest_digest = oci.digest_of(image.manifest)
-    descriptor = {"mediaType": oci.MANIFEST, "digest": manifest_digest, "size": len(image.manifest)}
+    One image has docker's manifest.json beside it; several platforms have not (docker load takes one), and
+    the layout's index.json names the index that names them.
+    """
+    body = image.index if isinstance(image, OutIndex) else image.manifest
+    descriptor: dict[str, object] = {"mediaType": image.media_type, "digest": image.digest, "size": len(body)}
     if name:
-        descriptor["annotations"] = {"org.opencontainers.image.ref.name": name.rpartition(":")[2] or name}
+        descriptor["annotations"] = {REF_NAME: name.rpartition(":")[2] or name}
     small = {
         "oci-layout": oci.LAYOUT,
         "index.json": oci.encoded({"schemaVersion": 2, "manifests": [descriptor]}),
-        _member(manifest_digest): image.manifest,
-        _member(oci.digest_of(image.config)): image.config,
-        "manifest.json": docker_manifest(image, name),
+        _member(image.digest): body,
     }
-    large = {_member(layer.digest): layer.path for layer in image.layers}
+    large: dict[str, Path] = {}
+    for one in image.images if isinstance(image, OutIndex) else (image,):
+        small[_member(one.digest)] = one.manifest
+        small[_member(oci.digest_of(one.config))] = one.config
+        large |= {_member(layer.digest): layer.path for layer in one.layers}
+    if isinstance(image, OutImage):
+        small["manifest.json"] = docker_manifest(image, name)
+    _write(target, small, large)
+
+
+def _write(target: Path, small: dict[str, bytes], large: dict[str, Path]) -> None:
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         for directory in ("blobs", "blobs/sha256"):
             archive.addfile(_info(directory, 0, tarfile.DIRTYPE))

@@ -20,12 +20,17 @@ import anyio
 import anyio.to_thread
 
 from embedded_engine.runtime import oci
+from embedded_engine.runtime.archives_in import docker_image_number, take_oci
 from embedded_engine.runtime.logins import auth_file, host_of, is_loopback, private_directory
+from embedded_engine.runtime.places import remember_place
 from embedded_engine.runtime.port import Facts, Login, PulledImage, RuntimeFailure, Snapshot
 from embedded_engine.runtime.process import CommandFailed, Runner
+from embedded_engine.runtime.registries import Registries
+from embedded_engine.runtime.stalls import run_watched
 from embedded_engine.runtime.state import State
 
 LAYER_FACT = "layer"
+AS_THEY_CAME = "--dest-oci-accept-uncompressed-layers"  # else Skopeo compresses them
 _GONE = ("manifest unknown", "not found", "name unknown", "repository name not known")
 _DENIED = ("unauthorized", "authentication required", "denied")
 
@@ -37,7 +42,9 @@ class Images:
     state: State
     runner: Runner
     facts: Facts
+    registries: Registries
     insecure_policy: bool = False
+    patience_s: float = 60
 
     async def resolve(self, address: str, login: Login | None) -> str:
         """The digest a tag names now: one request. Raises RuntimeFailure."""
@@ -46,7 +53,9 @@ class Images:
             return digest
         async with self._authentication(name, login) as auth:
             try:
-                finished = await self.runner.run(resolve_argv(name, auth))
+                finished = await run_watched(
+                    self.runner, resolve_argv(name, auth), host_of(name), self.patience_s
+                )
             except CommandFailed as failure:
                 raise told(failure, address) from failure
         return oci.digest_of(finished.stdout)
@@ -56,19 +65,25 @@ class Images:
         source = f"docker://{untagged(address)}@{digest}"
         async with self._authentication(address, login) as auth:
             try:
-                return await self._take(source, platform_args(platform), auth)
+                options = [AS_THEY_CAME, "--retry-times=2", *auth]
+                image = await self.take(source, platform=platform, options=options, host=host_of(address))
             except CommandFailed as failure:
                 raise told(failure, address) from failure
+        self._remember_origin(address, image)
+        return image
 
-    async def import_archive(self, path: Path, tag: str) -> PulledImage:
+    async def import_archive(self, path: Path, tag: str, platform: str) -> PulledImage:
         """Take an archive in: OCI if it has an index.json, else Docker's. Raises RuntimeFailure."""
-        kind = await anyio.to_thread.run_sync(archive_kind, path)
+        number = await anyio.to_thread.run_sync(archive_kind, path, tag)
+        if number is None:
+            blobs = self.state.blobs
+            return await self._stored(*await anyio.to_thread.run_sync(take_oci, path, blobs, tag, platform))
         # Skopeo splits the reference at ":", so the archive is reached through a name without one
         with tempfile.TemporaryDirectory(dir=self.state.temp) as directory:
             link = Path(directory) / "archive.tar"
             link.symlink_to(path)
             try:
-                return await self._take(f"{kind}:{link}{':' + tag if tag else ''}", [], [])
+                return await self.take(f"docker-archive:{link}:@{number}", options=[AS_THEY_CAME])
             except CommandFailed as failure:
                 raise RuntimeFailure(f"{path.name}: {failure}", detail=failure.detail) from failure
 
@@ -98,12 +113,27 @@ class Images:
             )
             await self.runner.run(argv)
 
-    async def _take(self, source: str, platform: Sequence[str], options: Sequence[str]) -> PulledImage:
+    async def take(
+        self,
+        source: str,
+        *,
+        platform: str = "",
+        options: Sequence[str] = (),
+        runner: Runner | None = None,
+        host: str = "",
+    ) -> PulledImage:
+        """Bring what Skopeo calls ``source``; from a registry at ``host`` it must not stand still.
+
+        Raises CommandFailed, RuntimeFailure.
+        """
         with tempfile.TemporaryDirectory(dir=self.state.temp) as directory:
             shared = ["--dest-shared-blob-dir", str(self.state.blobs)]
-            await self.runner.run(
-                self._skopeo(*options, *shared, source, f"oci:{directory}", before=platform)
-            )
+            before = platform_args(platform)
+            argv = self._skopeo(*options, *shared, source, f"oci:{directory}", before=before)
+            if host:
+                await run_watched(self.runner, argv, host, self.patience_s)
+            else:
+                await (runner or self.runner).run(argv)
             manifest = self._json(oci.layout_manifest(Path(directory)))
         config = self._json(manifest["config"]["digest"])
         return await self._stored(config, manifest["layers"])
@@ -129,17 +159,28 @@ class Images:
         policy = ["--insecure-policy"] if self.insecure_policy else []
         return ["skopeo", *policy, *before, "copy", "--quiet", *args]
 
+    def _remember_origin(self, address: str, image: PulledImage) -> None:
+        """Where its layers are, so that a push to the same registry can have them mounted."""
+        for diff_id in image.config["rootfs"]["diff_ids"]:  # type: ignore[index, call-overload, union-attr]  # OCI
+            fact = self.facts.fact(LAYER_FACT, str(diff_id))
+            if isinstance(fact, dict):
+                remember_place(self.facts, untagged(address), str(fact["digest"]))
+
     @contextlib.asynccontextmanager
     async def _authentication(self, address: str, login: Login | None) -> AsyncIterator[list[str]]:
-        """The options for the source registry. Without a login the user's own auth files are used, as
-        always."""
+        """The options for the source registry and its mirrors: one private file with their logins.
+
+        Skopeo's own search would not see Docker's credential store, nor a mirror's login beside the
+        session's.
+        """
         host = host_of(address)
         plain = ["--src-tls-verify=false"] if is_loopback(host) else []
-        if login is None:
-            yield plain
-            return
         with private_directory(self.state.temp) as directory:
-            yield [*plain, "--src-authfile", str(auth_file(directory, host, login))]
+            found = {} if login is None else {host: login}
+            for place in self.registries.conf().sources(untagged(address)):
+                if host_of(place) not in found and (known := await self.registries.login(place)):
+                    found[host_of(place)] = known
+            yield [*plain, "--src-authfile", str(auth_file(directory, found))]
 
 
 def resolve_argv(address: str, copy_options: Sequence[str]) -> list[str]:
@@ -163,19 +204,23 @@ def untagged(address: str) -> str:
     return path if colon and "/" not in tag else name
 
 
-def archive_kind(path: Path) -> str:
-    """Skopeo's transport for a tar file. Raises RuntimeFailure if it is no image archive."""
+def archive_kind(path: Path, tag: str) -> int | None:
+    """None for an OCI archive; for Docker's the number of the image in it that is meant.
+
+    Raises RuntimeFailure if it is no image archive.
+    """
     import tarfile  # noqa: PLC0415  # only archives need it
 
     try:
         with tarfile.open(path) as archive:
-            names = {member.name.removeprefix("./") for member in archive}
-    except (tarfile.TarError, OSError) as error:
+            names = {member.name.removeprefix("./"): member for member in archive}
+            if "index.json" in names:
+                return None
+            if "manifest.json" in names:
+                stream = archive.extractfile(names["manifest.json"])
+                return docker_image_number(json.loads(stream.read() if stream else b"[]"), tag, path.name)
+    except (tarfile.TarError, OSError, ValueError) as error:
         raise RuntimeFailure(f"{path.name} is not an image archive: {error}") from error
-    if "index.json" in names:
-        return "oci-archive"
-    if "manifest.json" in names:
-        return "docker-archive"
     raise RuntimeFailure(
         f"{path.name} is not an image archive: neither index.json nor manifest.json is in it"
     )

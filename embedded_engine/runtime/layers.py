@@ -19,8 +19,9 @@ import anyio.to_thread
 
 from embedded_engine.runtime.gzips import Compressed, compress
 from embedded_engine.runtime.images import LAYER_FACT
-from embedded_engine.runtime.port import Facts, LayerBlob, RuntimeFailure, Snapshot
+from embedded_engine.runtime.port import Compression, Facts, LayerBlob, RuntimeFailure, Snapshot
 from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.recompress import Recompression
 from embedded_engine.runtime.state import State
 from embedded_engine.runtime.tar_filter import filtered
 
@@ -38,8 +39,16 @@ class Layers:
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     known: dict[Snapshot, tuple[LayerBlob, ...]] = field(default_factory=dict)
 
-    async def of(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
-        """The layers, base first. Raises RuntimeFailure."""
+    async def of(self, snapshot: Snapshot, forced: Compression = "") -> tuple[LayerBlob, ...]:
+        """The layers, base first, all in one compression if that is ``forced``. Raises RuntimeFailure."""
+        layers = await self._as_they_are(snapshot)
+        if not forced:
+            return layers
+        recompression = Recompression(self.state, self.runner, self.facts)
+        async with self.lock:  # one after the other: each uses all cores
+            return tuple([await recompression.of(layer, forced) for layer in layers])
+
+    async def _as_they_are(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
         if snapshot in self.known:
             return self.known[snapshot]
         async with self.lock:

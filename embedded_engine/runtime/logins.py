@@ -8,7 +8,7 @@ import ipaddress
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from embedded_engine.runtime.enclosure import owner_name
@@ -28,13 +28,19 @@ def private_directory(fallback: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def auth_file(directory: Path, host: str, login: Login) -> Path:
-    """A containers-auth.json(5) with one host's login, mode 0600."""
-    token = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+def auth_file(directory: Path, logins: Mapping[str, Login]) -> Path:
+    """A containers-auth.json(5) with the logins of some hosts, mode 0600."""
     file = directory / "auth.json"
     file.touch(mode=0o600)
-    file.write_text(json.dumps({"auths": {_auth_key(host): {"auth": token}}}))
+    file.write_text(json.dumps({"auths": {_auth_key(host): _entry(one) for host, one in logins.items()}}))
     return file
+
+
+def _entry(login: Login) -> dict[str, str]:
+    if login.is_token:
+        user = base64.b64encode(f"{login.username}:".encode()).decode()
+        return {"auth": user, "identitytoken": login.password}
+    return {"auth": base64.b64encode(f"{login.username}:{login.password}".encode()).decode()}
 
 
 def host_of(address: str) -> str:

@@ -15,6 +15,12 @@ from typing import Any
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+MANIFESTS = (
+    MANIFEST,
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 EPOCH = "1980-01-01T00:00:00Z"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -42,9 +48,9 @@ def put_blob(blobs: Path, data: bytes) -> str:
     return digest
 
 
-def write_layout(directory: Path, manifest: bytes) -> None:
+def write_layout(directory: Path, manifest: bytes, media_type: str = MANIFEST) -> None:
     """A layout whose one image is ``manifest``, which its blobs (elsewhere) hold."""
-    descriptor = {"mediaType": MANIFEST, "digest": digest_of(manifest), "size": len(manifest)}
+    descriptor = {"mediaType": media_type, "digest": digest_of(manifest), "size": len(manifest)}
     (directory / "oci-layout").write_bytes(LAYOUT)
     (directory / "index.json").write_bytes(encoded({"schemaVersion": 2, "manifests": [descriptor]}))
 

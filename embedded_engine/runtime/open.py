@@ -13,22 +13,25 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from embedded_engine.runtime.archive import Outlet
 from embedded_engine.runtime.buildah import Executor, Isolation
 from embedded_engine.runtime.dockerfile import Builder
 from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.garbage import Garbage
+from embedded_engine.runtime.host_images import HostImages, host_environ
 from embedded_engine.runtime.host_settings import HostSettings, host_settings
 from embedded_engine.runtime.images import Images
 from embedded_engine.runtime.layers import Layers
+from embedded_engine.runtime.outlet import Outlet
 from embedded_engine.runtime.port import (
     BuildStep,
+    Compression,
     Edit,
     ExecResult,
     ExecStep,
     Facts,
     LayerBlob,
     Login,
+    Outgoing,
     OutImage,
     PulledImage,
     RunningService,
@@ -37,6 +40,7 @@ from embedded_engine.runtime.port import (
 )
 from embedded_engine.runtime.probe import Probe
 from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.registries import Registries, patience_s
 from embedded_engine.runtime.services import ServiceHost
 from embedded_engine.runtime.state import State, open_state, policy_needed, tool_environ, tool_options
 from embedded_engine.runtime.views import Views
@@ -56,6 +60,7 @@ class ContainerRuntime:
     builder: Builder
     layering: Layers
     outlet: Outlet
+    host_images: HostImages
     views: Views
     probe: Probe
     garbage: Garbage
@@ -73,10 +78,23 @@ class ContainerRuntime:
         await self._prepared()
         return await self.images.pull(address, digest, platform, login)
 
-    async def import_archive(self, path: Path, tag: str) -> PulledImage:
+    async def import_archive(self, path: Path, tag: str, platform: str) -> PulledImage:
         """See port.Runtime."""
         await self._prepared()
-        return await self.images.import_archive(path, tag)
+        return await self.images.import_archive(path, tag, platform)
+
+    async def host_image(self, name: str) -> str:
+        """See port.Runtime."""
+        return await self.host_images.digest(name)
+
+    async def take_host_image(self, name: str) -> PulledImage:
+        """See port.Runtime."""
+        await self._prepared()
+        return await self.host_images.take(name)
+
+    async def give_host_image(self, image: OutImage, name: str) -> None:
+        """See port.Runtime."""
+        await self.host_images.give(image, name)
 
     def present(self) -> frozenset[Snapshot]:
         """See port.Runtime."""
@@ -107,9 +125,9 @@ class ContainerRuntime:
         async with self.views.of(snapshot) as root:
             yield root
 
-    async def layers(self, snapshot: Snapshot) -> tuple[LayerBlob, ...]:
+    async def layers(self, snapshot: Snapshot, forced: Compression = "") -> tuple[LayerBlob, ...]:
         """See port.Runtime."""
-        return await self.layering.of(snapshot)
+        return await self.layering.of(snapshot, forced)
 
     async def start_service(
         self, step: ExecStep, hostname: str, ports: Sequence[ServicePort], timeout_s: float = 120
@@ -117,11 +135,11 @@ class ContainerRuntime:
         """See port.Runtime."""
         return await self.services.start(step, hostname, ports, timeout_s, await self._prepared())
 
-    async def publish(self, image: OutImage, address: str, login: Login | None) -> None:
+    async def publish(self, image: Outgoing, address: str, login: Login | None) -> None:
         """See port.Runtime."""
         await self.outlet.publish(image, address, login)
 
-    async def write_tarball(self, image: OutImage, target: Path, name: str = "") -> None:
+    async def write_tarball(self, image: Outgoing, target: Path, name: str = "") -> None:
         """See port.Runtime."""
         await self.outlet.write_tarball(image, target, name)
 
@@ -173,7 +191,10 @@ def open_runtime(
     skopeo_policy = ["--insecure-policy"] if lacking else []
     enclosures = Enclosures(state, runner)
     working = Working(state, runner, buildah_policy)
-    images = Images(state, runner, facts, insecure_policy=lacking)
+    registries = Registries(environ, runner)
+    patience = patience_s(environ)
+    images = Images(state, runner, facts, registries, insecure_policy=lacking, patience_s=patience)
+    host_runner = Runner({**host_environ(environ), "TMPDIR": str(state.temp)}, secrets, log)
     return ContainerRuntime(
         state=state,
         environ=environ,
@@ -182,7 +203,8 @@ def open_runtime(
         executor=Executor(runner, working, enclosures, state.temp),
         builder=Builder(state, runner, images, enclosures, buildah_policy),
         layering=Layers(state, runner, facts, skopeo_policy),
-        outlet=Outlet(state, runner, skopeo_policy),
+        outlet=Outlet(registries, facts, environ, patience),
+        host_images=HostImages(state, host_runner, images, environ, skopeo_policy),
         views=Views(working),
         probe=Probe(state, runner, working, enclosures, facts),
         garbage=Garbage(state, runner, enclosures),

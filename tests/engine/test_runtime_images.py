@@ -202,7 +202,7 @@ async def test_an_archive_comes_back_as_it_was(base: Base, home: EngineHome, tmp
     out = composed(PulledImage(snapshot, base.image.config), await base.runtime.layers(snapshot))
     await base.runtime.write_tarball(out, tmp_path / "image:with colon.tar")
     async with base_runtime(tmp_path / "other", home.base) as other:
-        back = await other.runtime.import_archive(tmp_path / "image:with colon.tar", "")
+        back = await other.runtime.import_archive(tmp_path / "image:with colon.tar", "", PLATFORM)
         assert await other.runtime.layers(back.snapshot) is not None
         assert [one.digest for one in await other.runtime.layers(back.snapshot)] == [
             one.digest for one in out.layers
@@ -213,7 +213,7 @@ async def test_an_archive_comes_back_as_it_was(base: Base, home: EngineHome, tmp
 async def test_what_is_no_archive_is_refused(base: Base, tmp_path: Path) -> None:
     (tmp_path / "text.tar").write_text("no tar")
     with pytest.raises(RuntimeFailure, match=r"text\.tar is not an image archive"):
-        await base.runtime.import_archive(tmp_path / "text.tar", "")
+        await base.runtime.import_archive(tmp_path / "text.tar", "", PLATFORM)
 
 
 async def test_a_small_change_compresses_and_sends_one_layer(base: Base, home: EngineHome) -> None:

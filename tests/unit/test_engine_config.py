@@ -14,7 +14,7 @@ from embedded_engine.image_config import (
     with_pair,
     without_pair,
 )
-from embedded_engine.image_out import composed
+from embedded_engine.image_out import Form, composed
 from embedded_engine.runtime.port import JSON, LayerBlob
 from embedded_engine.values import Container
 
@@ -80,19 +80,19 @@ LAYER = LayerBlob("sha256:d1", "sha256:b1", 10, None)  # type: ignore[arg-type] 
 
 def test_the_same_container_gives_the_same_manifest_and_every_part_of_the_config_counts() -> None:
     container = Container("linux/amd64", parse_config(DOCUMENT))
-    first = composed(container, [LAYER], 1_700_000_000)
-    assert composed(container, [LAYER], 1_700_000_000) == first
-    assert composed(container, [LAYER], 1_700_000_001).digest != first.digest
+    first = composed(container, [LAYER], Form(1_700_000_000))
+    assert composed(container, [LAYER], Form(1_700_000_000)) == first
+    assert composed(container, [LAYER], Form(1_700_000_001)).digest != first.digest
     labelled = container.having(config=container.config.having(labels=(("x", "y"),)))
-    assert composed(labelled, [LAYER], 1_700_000_000).digest != first.digest
+    assert composed(labelled, [LAYER], Form(1_700_000_000)).digest != first.digest
     noted = container.having(config=container.config.having(annotations=(("x", "y"),)))
-    assert composed(noted, [LAYER], 1_700_000_000).config == first.config
-    assert b'"annotations":{"x":"y"}' in composed(noted, [LAYER], 1_700_000_000).manifest
+    assert composed(noted, [LAYER], Form(1_700_000_000)).config == first.config
+    assert b'"annotations":{"x":"y"}' in composed(noted, [LAYER], Form(1_700_000_000)).manifest
 
 
 def test_history_has_an_entry_for_each_layer_of_ours_after_the_bases() -> None:
     container = Container("linux/arm64/v8", parse_config(DOCUMENT).having(ports=(Port(80),)))
-    config = composed(container, [LAYER, LAYER, LAYER], 0).config.decode()
+    config = composed(container, [LAYER, LAYER, LAYER], Form(0)).config.decode()
     assert config.count("embedded-engine") == 2
     assert '"created_by":"base"' in config
     assert '"architecture":"arm64"' in config

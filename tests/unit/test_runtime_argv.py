@@ -147,7 +147,7 @@ def test_addresses_hosts_and_platforms() -> None:
 
 
 def test_a_login_is_a_private_file(tmp_path: Path) -> None:
-    file = auth_file(tmp_path, "h:1", Login("me", "hush"))
+    file = auth_file(tmp_path, {"h:1": Login("me", "hush")})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "hush" not in file.read_text()  # base64, as containers-auth.json(5) wants it
     assert '"h:1"' in file.read_text()
@@ -170,4 +170,4 @@ def test_service_addresses_differ_with_their_processes() -> None:
 def test_what_kind_of_archive_a_file_is(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no")
     with pytest.raises(RuntimeFailure, match=r"x\.tar is not an image archive"):
-        archive_kind(tmp_path / "x.tar")
+        archive_kind(tmp_path / "x.tar", "")

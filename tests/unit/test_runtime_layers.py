@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from embedded_engine.runtime import gzips, oci
-from embedded_engine.runtime.archive import publish_argv, write_archive
+from embedded_engine.runtime.archive import write_archive
 from embedded_engine.runtime.dockerfile import cleaned_config, with_args, without_args
 from embedded_engine.runtime.port import LayerBlob, OutImage, RuntimeFailure
 from embedded_engine.runtime.tar_filter import filtered
@@ -150,12 +150,6 @@ def test_an_archive_is_stable_and_both_layouts_are_in_it(tmp_path: Path) -> None
             "Layers": ["blobs/" + layer.digest.replace(":", "/")],
         }
     ]
-
-
-def test_publishing_sends_the_manifest_as_it_is(tmp_path: Path) -> None:
-    argv = publish_argv(tmp_path, tmp_path / "l", "h/app:1@sha256:old", ["--dest-tls-verify=false"])
-    assert "--preserve-digests" in argv
-    assert argv[-1] == "docker://h/app:1"
 
 
 def test_arguments_are_declared_after_each_from() -> None:
