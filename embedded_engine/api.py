@@ -10,12 +10,14 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from typing import Any, TypeAlias
 
 from graphql import (
     DocumentNode,
+    ExecutionResult,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -34,6 +36,7 @@ from graphql import (
 )
 
 from embedded_engine.errors import for_client
+from embedded_engine.evaluator import gathered
 from embedded_engine.masking import mask_text
 from embedded_engine.resolvers.registry import Call, Fields, Resolver
 from embedded_engine.session import Session
@@ -87,15 +90,20 @@ class Api:
         if problems:
             return _refusal(problems, "GRAPHQL_VALIDATION_FAILED", query)
         call = Call(session)
-        outcome = execute(
-            self.schema, document, context_value=call, variable_values=variables, operation_name=operation
-        )
-        result = await outcome if inspect.isawaitable(outcome) else outcome
-        if result.errors:
-            return Answer(
-                200, {"errors": [_error(error, document, session) for error in result.errors], "data": None}
+
+        async def executed(part: DocumentNode) -> ExecutionResult:
+            outcome = execute(
+                self.schema, part, context_value=call, variable_values=variables, operation_name=operation
             )
-        return Answer(200, {"data": result.data})
+            return await outcome if inspect.isawaitable(outcome) else outcome
+
+        results = await gathered([partial(executed, part) for part in by_root_field(document)])
+        errors = [_error(error, document, session) for result in results for error in result.errors or ()]
+        if errors:
+            return Answer(200, {"errors": errors, "data": None})
+        return Answer(
+            200, {"data": {key: value for one in results for key, value in (one.data or {}).items()}}
+        )
 
     def fault(self, session: Session, error: Exception) -> Answer:
         """The answer to a query that we could not even execute."""
@@ -120,6 +128,32 @@ def build_api(fields: Fields) -> Api:
 
 
 _INTERFACE_FIELDS = frozenset({"Node.id", "Syncer.id", "Syncer.sync", "Exportable.id", "Exportable.export"})
+
+
+def by_root_field(document: DocumentNode) -> list[DocumentNode]:
+    """The document once for each field at its root, so that one that fails does not hide another's error.
+
+    Executed as one, the first failure of a field that may not be null ends them all; Dagger's engine tells
+    each. A document of several operations, or with fragments at the root, is left whole.
+    """
+    operations = [part for part in document.definitions if isinstance(part, OperationDefinitionNode)]
+    if len(operations) != 1:
+        return [document]
+    fields = [one for one in operations[0].selection_set.selections if isinstance(one, FieldNode)]
+    keys = {_response_key(one) for one in fields}
+    if (
+        len(fields) < 2
+        or len(fields) != len(operations[0].selection_set.selections)
+        or len(keys) != len(fields)
+    ):
+        return [document]
+    return [_with_root(document, operations[0], one) for one in fields]
+
+
+def _with_root(document: DocumentNode, operation: OperationDefinitionNode, root: FieldNode) -> DocumentNode:
+    alone = replace(operation, selection_set=replace(operation.selection_set, selections=(root,)))
+    others = (alone if part is operation else part for part in document.definitions)
+    return replace(document, definitions=tuple(others))
 
 
 def allow_long_chains() -> None:

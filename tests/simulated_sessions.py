@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -64,5 +65,10 @@ async def simulated_session(directory: Path) -> AsyncIterator[Client]:
     workdir.mkdir(parents=True, exist_ok=True)
     store = Store.open(directory / "state" / "engine.sqlite")
     secrets = Secrets.in_session(store, workdir)
-    async with open_session(directory / "state", runtime, store, secrets, quiet=True) as session:
-        yield Client(session, build_api(all_fields()), runtime)
+    async with open_session(directory / "state", runtime, store, secrets) as session:
+        yield Client(session, _api(), runtime)
+
+
+@functools.cache
+def _api() -> Api:
+    return build_api(all_fields())
