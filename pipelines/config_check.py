@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipelines.config_abuse import AbuseOrNot
+from pipelines.config_abuse import Abuse, AbuseOrNot
 from pipelines.config_batch import Batch
 from pipelines.config_budgets import Budgets
 from pipelines.config_check_paths import CheckFile, UrlPath, below
@@ -77,14 +77,22 @@ class Check(Section):
     """A metric over a data file, with its limits."""
     budgets: Budgets | None = None
     """What the model may cost in time, memory and size."""
-    abuse: AbuseOrNot = None
-    """Hostile requests that the model has to outlive; true is the default set."""
+    abuse: AbuseOrNot = Field(default_factory=Abuse)
+    """Hostile requests that the model has to outlive: on for every model with a server; false is none."""
     batch: Batch | None = None
     """For a model without a server: a command that makes files out of files."""
     gpu: GpuCheck | None = None
     """A command that needs a GPU, for where there is one."""
     published: str = Field(default="latest", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
     """The tag of the published version that this one is compared with, in the first registry that answers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nobody_to_abuse(cls, section: Any) -> Any:  # Any: what the YAML file has there
+        """A model without a server is sent no requests, unless the file asks for them: that is told below."""
+        if isinstance(section, dict) and section.get("batch") is not None:
+            return {"abuse": False, **section}
+        return section
 
     @model_validator(mode="after")
     def _no_server(self) -> Check:

@@ -176,6 +176,7 @@ check:
   {golden}   # a line each: {{"request": …, "expected": …}}
   # unit: {{command: [python, -m, unittest, discover, -s, tests], files: [tests]}}
   # quality: {{data: evaluation/data.jsonl, metric: accuracy, answer: label, at_least: 0.9}}
+  # abuse: {{skip: [slow]}}   # hostile requests are sent by default; false: none
 """
 
 

@@ -60,6 +60,7 @@ build:
 check:
   golden: golden.jsonl
   quality: {data: data.jsonl, metric: accuracy, answer: label, at_least: 0.75}
+  abuse: false # a server of ten lines
 """
 GOLDEN = [("nice day", "good"), ("sad day", "bad")]
 DATA = [*GOLDEN, ("nice nice sad", "good"), ("day", "bad")]

@@ -113,6 +113,7 @@ def model_of(home: Home, directory: Path, *cases: dict[str, Any], **check: Any) 
     if cases:
         directory.joinpath("golden.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
         check["golden"] = "golden.jsonl"
+    check.setdefault("abuse", False)  # its tests are in test_check_limits_engine
     file = directory / "modelport.yaml"
     return Model(
         name="m",

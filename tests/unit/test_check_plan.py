@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import load
+from pipelines.errors import ConfigError
 from pipelines.in_engine.check_client import RUNGS
 from pipelines.stages import batch, check_abuse, check_budgets, check_golden, check_quality, check_schema
-from pipelines.stages.check_plan import CLIENT, CheckPlan, plan_check
+from pipelines.stages.check_plan import CLIENT, plan_check
 from pipelines.stages.gpu import without_gpu
 
 PROGRAMS = Path(__file__).parents[2] / "pipelines" / "in_engine"
@@ -62,7 +63,7 @@ def test_every_rung_of_the_ladder_is_there_in_its_order() -> None:
 def test_quality_stands_between_what_is_climbed_first_and_what_comes_later(tmp_path: Path) -> None:
     tmp_path.joinpath("Dockerfile").write_text("FROM scratch\n")
     tmp_path.joinpath("golden.jsonl").write_text('{"request": {"json": 1}, "expected": {"json": 1}}\n')
-    check = {"golden": "golden.jsonl", "abuse": True, "budgets": {"p95_ms": 5}}
+    check = {"golden": "golden.jsonl", "budgets": {"p95_ms": 5}}
     tmp_path.joinpath("modelport.yaml").write_text(json.dumps({"name": "m", "check": check}))
     plan = plan_check(load(tmp_path / "modelport.yaml", {}))
     assert json.loads(plan.first.to_client())["climb"] == ["golden"]
@@ -88,8 +89,20 @@ def test_no_gpu_is_skipped_aloud_and_never_a_pass() -> None:
     assert "GPU support is not enabled" in asked.detail
 
 
-def test_an_empty_plan_asks_for_nothing(tmp_path: Path) -> None:
-    tmp_path.joinpath("Dockerfile").write_text("FROM scratch\n")
-    tmp_path.joinpath("modelport.yaml").write_text('{"name": "m"}')
-    plan = CheckPlan.of(load(tmp_path / "modelport.yaml", {}))
-    assert (plan.files, json.loads(plan.to_client())["climb"]) == ((), [])
+def climbed(directory: Path, **check: object) -> list[str]:
+    directory.joinpath("Dockerfile").write_text("FROM scratch\n")
+    directory.joinpath("modelport.yaml").write_text(json.dumps({"name": "m", "check": check}))
+    climb: list[str] = json.loads(plan_check(load(directory / "modelport.yaml", {})).to_client())["climb"]
+    return climb
+
+
+def test_every_model_with_a_server_is_sent_hostile_requests_unless_it_says_no(tmp_path: Path) -> None:
+    assert climbed(tmp_path) == ["abuse"]
+    assert climbed(tmp_path, abuse=False) == []
+    tmp_path.joinpath("in").write_text("x")
+    tmp_path.joinpath("out").mkdir()
+    tmp_path.joinpath("out/x").write_text("x")
+    batch = {"command": ["run"], "cases": [{"input": "in", "expected": "out"}]}
+    assert climbed(tmp_path, batch=batch) == []
+    with pytest.raises(ConfigError, match='"abuse" asks one'):
+        climbed(tmp_path, batch=batch, abuse=True)

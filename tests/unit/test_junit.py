@@ -103,7 +103,8 @@ def test_a_skipped_rung_is_no_pass(model: Model) -> None:
 def test_golden_cases_that_failed_or_were_not_asked(model: Model) -> None:
     rung = golden(1, 4, 1, failure(2, '"a" is "<b>", expected 1'), failure(3, "no answer"))
     suite = suite_of(model, STARTS, Rung("healthy", ok=True, detail="healthy"), rung)
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("7", "2", "2")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("8", "2", "3")
+    assert suite.find("testcase[@name='abuse']/skipped") is not None  # as quality: not reached
     failed = suite.find("testcase[@name='golden.jsonl:2 case 2']/failure")
     assert failed is not None
     assert failed.get("message") == '"a" is "<b>", expected 1'
