@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedded_engine import __version__
 from embedded_engine.runtime import rootless
-from embedded_engine.state import StartFailed, state_directory
+from embedded_engine.state import StartFailed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(words)
     try:
-        rootless.enter(state_directory(), words)
+        rootless.enter(words)
         code: int = options.command(options)
     except StartFailed as error:
         print(f"embedded-engine: {error}", file=sys.stderr)  # noqa: T201  # an SDK shows this line to its user

@@ -24,7 +24,9 @@ from embedded_engine.runtime.process import Runner
 from embedded_engine.runtime.state import State
 
 PREFIX = "ee"
-CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
+OWN_PROC = "--mount-proc"
+"""Lets a run see its own processes only. In a container whose /proc is masked the kernel refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,11 @@ class Enclosure:
 
     temp: Path
     notes: Path
+    own_proc: bool = True
 
     def argv(self, tool: Sequence[str]) -> list[str]:
         """The command line that runs ``tool`` enclosed."""
-        return ["env", f"TMPDIR={self.temp}", *CONTAINED, *tool]
+        return ["env", f"TMPDIR={self.temp}", *CONTAINED, *([OWN_PROC] if self.own_proc else []), *tool]
 
     def runtime_args(self, kind: str) -> list[str]:
         """Buildah's option that makes the OCI runtime keep its notes here."""
@@ -49,12 +52,15 @@ class Enclosures:
 
     state: State
     runner: Runner
+    own_proc: bool = True  # settled by the probe
 
     @contextlib.asynccontextmanager
     async def one(self, runtime: str) -> AsyncIterator[Enclosure]:
         """An enclosure for tools that use the OCI runtime ``runtime``; cleared away at the end."""
         name = unique_name()
-        enclosure = Enclosure(self.state.temp / name, self.state.runroot / "notes" / name)
+        enclosure = Enclosure(
+            self.state.temp / name, self.state.runroot / "notes" / name, own_proc=self.own_proc
+        )
         for directory in (enclosure.temp, enclosure.notes):
             directory.mkdir(mode=0o700, parents=True)
         try:

@@ -64,10 +64,13 @@ class HostSettings:
         return ((self.directory, TARGET), *self.links) if self.directory else ()
 
 
-def host_settings(base: Path, environ: Mapping[str, str], apt_dump: Iterable[str]) -> HostSettings:
+def host_settings(
+    base: Path, environ: Mapping[str, str], apt_dump: Iterable[str], *, one_id: bool = False
+) -> HostSettings:
     """Collect the machine's settings into a directory under ``base``, named by its content.
 
-    ``apt_dump`` is what ``apt-config dump`` prints (nothing where there is no apt).
+    ``apt_dump`` is what ``apt-config dump`` prints (nothing where there is no apt). ``one_id``: in the user
+    namespace there is no user for apt to download as.
     """
     files: dict[str, bytes] = {}
     # Layers have constant times, and Python believes byte code by its source's time: told so, compilers go by
@@ -86,6 +89,8 @@ def host_settings(base: Path, environ: Mapping[str, str], apt_dump: Iterable[str
         files["pip.conf"] = pip_conf(pip).encode()
         env["PIP_CONFIG_FILE"] = f"{TARGET}/pip.conf"
     apt = apt_conf(apt_dump, ca=bundle is not None)
+    if one_id:
+        apt += 'APT::Sandbox::User "root";\n'
     if apt:
         files["apt.conf"] = apt.encode()
         env["APT_CONFIG"] = f"{TARGET}/apt.conf"

@@ -8,11 +8,13 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from embedded_engine.runtime import notices, single_id
 from embedded_engine.runtime.buildah import Executor, Isolation
 from embedded_engine.runtime.dockerfile import Builder
 from embedded_engine.runtime.enclosure import Enclosures
@@ -168,7 +170,10 @@ class ContainerRuntime:
                 if shutil.which("apt-config"):
                     dump = (await self.runner.run(["apt-config", "dump"], check=False)).text.splitlines()
                 self._settings = await anyio.to_thread.run_sync(
-                    host_settings, self.state.root / "host", self.environ, dump
+                    partial(host_settings, one_id=single_id.is_single()),
+                    self.state.root / "host",
+                    self.environ,
+                    dump,
                 )
             return self._isolation, self._settings
 
@@ -206,7 +211,7 @@ def open_runtime(
         outlet=Outlet(registries, facts, environ, patience),
         host_images=HostImages(state, host_runner, images, environ, skopeo_policy),
         views=Views(working),
-        probe=Probe(state, runner, working, enclosures, facts),
+        probe=Probe(state, runner, working, enclosures, facts, partial(notices.once, state.root)),
         garbage=Garbage(state, runner, enclosures),
         services=ServiceHost(runner, working, enclosures, facts, state.temp),
     )

@@ -1,7 +1,8 @@
 """Which way of running containers works on this machine: found by running `true` in one, not by guessing.
 
-Tried in order: `oci` isolation with runc and crun, with a network of its own and with the host's, then
-`chroot`. The answer is remembered until a tool, the kernel or the user changes. The container's root holds a
+First how layers are stored (drivers.py) and whether a run may have a /proc of its own; then, in order, `oci`
+isolation with runc and crun, with a network of its own and with the host's, then `chroot`. The answer is
+remembered until a tool, the kernel, the user or a setting changes (machine.py). The container's root holds a
 copy of this machine's `true` and its libraries, so no network and no image is needed.
 """
 
@@ -10,24 +11,25 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import anyio.to_thread
 
 from embedded_engine.runtime.buildah import Isolation
+from embedded_engine.runtime.drivers import Drivers, copies_warning
 from embedded_engine.runtime.edits import apply_edits
-from embedded_engine.runtime.enclosure import Enclosures
+from embedded_engine.runtime.enclosure import CONTAINED, OWN_PROC, Enclosures
+from embedded_engine.runtime.machine import machine_key
 from embedded_engine.runtime.networks import SLIRP, run_networked
-from embedded_engine.runtime.port import SCRATCH, Copy, Facts, RuntimeFailure
-from embedded_engine.runtime.process import CommandFailed, Finished, Runner, missing
-from embedded_engine.runtime.state import State, use_driver
+from embedded_engine.runtime.port import JSON, SCRATCH, Copy, Facts, RuntimeFailure
+from embedded_engine.runtime.process import Finished, Runner, missing
+from embedded_engine.runtime.state import State
 from embedded_engine.runtime.working import Working
 
 FACT = "isolation"
 TOOLS = ("buildah", "skopeo", "setpriv", "unshare")
-_KEYED = (*TOOLS, "podman", "runc", "crun", "slirp4netns", "iptables")
 _TIMEOUT_S = 30
 
 
@@ -35,59 +37,107 @@ _TIMEOUT_S = 30
 class Attempt:
     """One candidate and why it was not taken ("" if it works)."""
 
-    isolation: Isolation
+    kind: str  # storage, processes or isolation
+    what: str
     reason: str = ""
 
 
 @dataclass(slots=True)
 class Probe:
-    """Finds the isolation once; later sessions read the remembered answer."""
+    """Finds what works once; later sessions read the remembered answer."""
 
     state: State
     runner: Runner
     working: Working
     enclosures: Enclosures
     facts: Facts
+    warn: Callable[[str, str], None]  # told a warning's name and text
     attempts: list[Attempt] = field(default_factory=list)
+    copy_s: float = 0  # what vfs takes for drivers.PAYLOAD_MB
 
     async def isolation(self) -> Isolation:
         """The best isolation that works. Raises RuntimeFailure if none does, ToolMissing if a tool lacks."""
         known = self.facts.fact(FACT, machine_key())
-        if isinstance(known, dict):
-            return Isolation(str(known["kind"]), str(known["network"]), str(known["runtime"]))
+        found = self._recalled(known)
+        return found if found is not None else await self.find()
+
+    async def find(self) -> Isolation:
+        """Try everything, whatever is remembered. Raises as ``isolation`` does."""
         for tool in TOOLS:
             if shutil.which(tool) is None:
                 raise missing(tool)
-        found = await self._find()
-        self.facts.remember(FACT, machine_key(), {name: str(value) for name, value in asdict(found).items()})
+        self.attempts.clear()
+        await self._settle_storage()
+        await self._settle_processes()
+        found = await self._settle_isolation()
+        remembered: dict[str, JSON] = {name: str(value) for name, value in asdict(found).items()}
+        remembered["own_proc"] = self.enclosures.own_proc
+        remembered["driver"] = [self.state.driver, self.state.mount_program]
+        remembered["copy_s"] = self.copy_s
+        remembered["attempts"] = [[one.kind, one.what, one.reason] for one in self.attempts]
+        self.facts.remember(FACT, machine_key(), remembered)
         return found
 
-    async def _find(self) -> Isolation:
-        try:
-            return await self._try_all()
-        except CommandFailed as failure:
-            if self.state.driver == "vfs" or self.state.present():
-                raise
-            use_driver(self.state, "vfs")  # no overlay here: slow, but it works everywhere
-            try:
-                return await self._try_all()
-            except CommandFailed:
-                raise failure from None
+    def _recalled(self, known: JSON) -> Isolation | None:
+        """What was remembered, if it is of the storage in use."""
+        if not isinstance(known, dict) or known.get("driver") != [
+            self.state.driver,
+            self.state.mount_program,
+        ]:
+            return None
+        self.enclosures.own_proc = bool(known["own_proc"])
+        self.copy_s = float(str(known["copy_s"]))
+        attempts = known["attempts"]
+        if isinstance(attempts, list):
+            self.attempts[:] = [
+                Attempt(*(str(part) for part in one)) for one in attempts if isinstance(one, list)
+            ]
+        return Isolation(str(known["kind"]), str(known["network"]), str(known["runtime"]))
 
-    async def _try_all(self) -> Isolation:
-        self.attempts.clear()
+    async def _settle_storage(self) -> None:
+        drivers = Drivers(self.state, self.runner, self.working)
+        reasons: list[str] = []
+        for driver in [*drivers.candidates()]:
+            reason = await drivers.why_not(driver)
+            self.attempts.append(Attempt("storage", driver.told, reason))
+            if not reason:
+                break
+            reasons.append(f"{driver.told} does not work here ({reason})")
+        else:
+            raise RuntimeFailure(
+                f"layers can't be stored in {self.state.storage}: {'; '.join(reasons)}. "
+                "If the state is from another machine, choose a fresh EMBEDDED_ENGINE_STATE"
+            )
+        if self.state.driver == "vfs":
+            self.copy_s = await drivers.cost_of_copies()
+            reason = "; ".join(reasons) or "the state directory was begun so"
+            self.warn("vfs", copies_warning(self.copy_s, reason))
+
+    async def _settle_processes(self) -> None:
+        """Whether /proc can be mounted for a run; where it can't, a run sees the names of our processes."""
+        finished = await self.runner.run([*CONTAINED, OWN_PROC, "true"], check=False)
+        reason = "" if finished.exit_code == 0 else reason_of(finished)
+        if reason:
+            plain = await self.runner.run([*CONTAINED, "true"], check=False)
+            if plain.exit_code != 0:
+                raise RuntimeFailure(f"a process namespace can't be made here: {reason_of(plain)}")
+        self.enclosures.own_proc = not reason
+        self.attempts.append(Attempt("processes", "a /proc of its own for each run", reason))
+
+    async def _settle_isolation(self) -> Isolation:
         async with self.working.container(SCRATCH) as (name, root):
             await anyio.to_thread.run_sync(
                 apply_edits, root, [Copy(file.resolve(), str(file), "0") for file in await self._true()]
             )
             for isolation in candidates():
                 reason = await self._works(name, isolation)
-                self.attempts.append(Attempt(isolation, reason))
+                self.attempts.append(Attempt("isolation", told(isolation), reason))
                 if not reason:
                     return isolation
         raise RuntimeFailure(
             "no way of running a container works here: "
-            + "; ".join(f"{told(one.isolation)}: {one.reason}" for one in self.attempts)
+            + "; ".join(f"{one.what}: {one.reason}" for one in self.attempts if one.kind == "isolation")
+            + " (`embedded-engine doctor` says what to do)"
         )
 
     async def _works(self, container: str, isolation: Isolation) -> str:
@@ -134,7 +184,9 @@ def reason_of(finished: Finished) -> str:
     """The line of a failed attempt that says most: the last that is not only Buildah passing it on."""
     lines = [line for line in finished.said.splitlines() if line.strip()]
     telling = [
-        line for line in lines if not line.startswith(("Error: while running runtime", ": exit status"))
+        line
+        for line in lines
+        if not line.startswith(("Error: while running runtime", "Error: exit status", ": exit status"))
     ]
     return (telling or lines or [f"exit code {finished.exit_code}"])[-1][-300:]
 
@@ -142,15 +194,3 @@ def reason_of(finished: Finished) -> str:
 def true_program() -> str:
     """The path of `true` without links."""
     return os.path.realpath(shutil.which("true") or "/bin/true")
-
-
-def machine_key() -> str:
-    """What the answer depends on: the kernel, the user, and the tools as files (no process is started for
-    it)."""
-    parts = [os.uname().release, str(os.geteuid())]
-    for tool in _KEYED:
-        path = shutil.which(tool)
-        if path is not None:
-            status = Path(path).stat()
-            parts.append(f"{path}:{status.st_size}:{status.st_mtime_ns}")
-    return "|".join(parts)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from embedded_engine.masking import mask_text
+from embedded_engine.runtime.machine import package_line
 from embedded_engine.runtime.port import RuntimeFailure
 
 TAIL_LINES = 20
@@ -150,9 +151,8 @@ def with_options(argv: Sequence[str], options: Mapping[str, Sequence[str]]) -> l
 
 def missing(program: str) -> ToolMissing:
     """The error for a program that is not there."""
-    packages = {"buildah": "buildah skopeo", "skopeo": "buildah skopeo", "unshare": "util-linux"}
-    package = packages.get(program, "util-linux" if program in ("setpriv", "nsenter") else program)
-    return ToolMissing(f"{program} is missing: apt-get install {package}")
+    both = ("buildah", "skopeo")  # neither is of use without the other
+    return ToolMissing(f"{program} is missing: {package_line(*(both if program in both else (program,)))}")
 
 
 def kill_group(pid: int) -> None:

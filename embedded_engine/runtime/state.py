@@ -8,10 +8,13 @@ signatures (policy.json) and of credentials stays honoured: the tools find those
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import re
 import resource
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +25,7 @@ from embedded_engine.runtime.port import Snapshot
 
 OWNER_FILE = "state-directory"
 """In a run root: the state directory it belongs to, so that it can go when that is deleted."""
+TEMPORARY = Path("/tmp")  # noqa: S108  # what is in it is believed only if it is ours
 _NOFILE, _NPROC = 20_000, 4_096
 _POLICY_FILES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
 _NO_LOGINS = "no-logins.json"
@@ -34,6 +38,7 @@ class State:
     root: Path
     runroot: Path
     driver: str = "overlay"
+    mount_program: str = ""  # fuse-overlayfs, where overlay needs it
     _read: dict[Path, tuple[tuple[int, int], list[dict[str, Any]]]] = field(default_factory=dict)
 
     @property
@@ -98,7 +103,7 @@ class State:
 def open_state(root: Path, environ: Mapping[str, str]) -> State:
     """The state in ``root``, its directories and configuration files made if they lack. Cheap when they are
     there."""
-    state = State(root, _runroot(root, environ), _chosen_driver(root / "storage.conf"))
+    state = State(root, _runroot(root, environ), *_chosen_driver(root / "storage.conf"))
     for directory in (state.storage, state.blobs / "sha256", state.temp, root / "networks"):
         directory.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
@@ -144,6 +149,8 @@ def tool_options(state: State, environ: Mapping[str, str]) -> dict[str, list[str
     storage = [f"--root={state.storage}", f"--runroot={state.runroot}", f"--storage-driver={state.driver}"]
     if state.driver == "overlay":
         storage.append("--storage-opt=overlay.skip_mount_home=true")
+        if state.mount_program:
+            storage.append(f"--storage-opt=overlay.mount_program={state.mount_program}")
     registries = environ.get("CONTAINERS_REGISTRIES_CONF")
     return {"buildah": storage, "skopeo": [f"--registries-conf={registries}"] if registries else []}
 
@@ -186,6 +193,7 @@ def subnet_of(state: State) -> str:
 def storage_conf(state: State) -> str:
     """Our storage.conf. Without skip_mount_home the graph root stays mounted on itself and can't be
     deleted."""
+    program = f'mount_program = "{state.mount_program}"\n' if state.mount_program else ""
     return f"""# made by the embedded engine
 [storage]
 driver = "{state.driver}"
@@ -193,18 +201,19 @@ graphroot = "{state.storage}"
 runroot = "{state.runroot}"
 [storage.options.overlay]
 skip_mount_home = "true"
-"""
+{program}"""
 
 
-def use_driver(state: State, driver: str) -> None:
+def use_driver(state: State, driver: str, mount_program: str = "") -> None:
     """Settle the storage driver."""
-    state.driver = driver
+    state.driver, state.mount_program = driver, mount_program
     write_if_changed(state.root / "storage.conf", storage_conf(state))
 
 
-def _chosen_driver(file: Path) -> str:
+def _chosen_driver(file: Path) -> tuple[str, str]:
     text = file.read_text() if file.exists() else ""
-    return "vfs" if 'driver = "vfs"' in text else "overlay"
+    program = re.search(r'^mount_program = "(.*)"$', text, re.MULTILINE)
+    return "vfs" if 'driver = "vfs"' in text else "overlay", program[1] if program else ""
 
 
 def write_if_changed(file: Path, text: str) -> None:
@@ -222,11 +231,24 @@ def _runroot(root: Path, environ: Mapping[str, str]) -> Path:
     name = hashlib.sha256(str(root).encode()).hexdigest()[:10]
     if os.geteuid() == 0 and os.access("/run", os.W_OK):
         return Path("/run/embedded-engine") / name
+    return runtime_base(root, environ) / "embedded-engine" / name
+
+
+def runtime_base(root: Path, environ: Mapping[str, str]) -> Path:
+    """XDG_RUNTIME_DIR, else a directory in /tmp that is this user's only, else (somebody has made that one)
+    in the state directory."""
     user = environ.get("_CONTAINERS_ROOTLESS_UID") or os.getuid()  # in a user namespace everyone is 0
-    base = environ.get("XDG_RUNTIME_DIR") or f"/tmp/embedded-engine-{user}"  # noqa: S108  # 0700, made by us
-    directory = Path(base) / "embedded-engine" / name
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
+    given = environ.get("XDG_RUNTIME_DIR")
+    if given and os.access(given, os.W_OK):
+        return Path(given)
+    base = TEMPORARY / f"embedded-engine-{user}"
+    with contextlib.suppress(OSError):
+        base.mkdir(mode=0o700)
+    found = base.lstat() if base.exists() else None
+    if found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+        base.chmod(0o700)
+        return base
+    return root / "run"
 
 
 def _limit(name: str) -> int:

@@ -38,7 +38,7 @@ async def test_a_failure_has_a_masked_and_bounded_tail() -> None:
 
 
 async def test_a_missing_tool_is_told_with_what_to_install() -> None:
-    with pytest.raises(ToolMissing, match="skopeo is missing: apt-get install buildah skopeo"):
+    with pytest.raises(ToolMissing, match="skopeo is missing: apt-get install buildah skopeo [|] dnf install buildah skopeo"):
         await Runner({"PATH": "/nonexistent"}).run(["skopeo"])
 
 

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from embedded_engine.runtime import state as state_module
 from embedded_engine.runtime.edits import apply_edits, owner_ids
 from embedded_engine.runtime.host_settings import apt_conf, host_settings, pip_settings
 from embedded_engine.runtime.port import Copy, Link, Remove, RuntimeFailure, Snapshot, Write
 from embedded_engine.runtime.probe import candidates, told
 from embedded_engine.runtime.residue import Residue
 from embedded_engine.runtime.state import (
-    _runroot,
     containers_conf,
     open_state,
     policy_needed,
+    runtime_base,
     subnet_of,
     tool_environ,
     use_driver,
@@ -201,8 +202,15 @@ def test_a_file_never_replaces_a_directory(root: Path) -> None:
 def test_users_in_user_namespaces_do_not_share_a_run_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1)  # not root outside
-    found = {
-        _runroot(tmp_path, {"_CONTAINERS_ROOTLESS_UID": user}).parents[1].name for user in ("1000", "1001")
-    }
+    monkeypatch.setattr(state_module, "TEMPORARY", tmp_path)
+    found = {runtime_base(tmp_path, {"_CONTAINERS_ROOTLESS_UID": user}).name for user in ("1000", "1001")}
     assert found == {"embedded-engine-1000", "embedded-engine-1001"}
+
+
+def test_a_directory_that_somebody_else_made_is_no_run_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_module, "TEMPORARY", tmp_path)
+    (tmp_path / "else").mkdir()
+    (tmp_path / f"embedded-engine-{os.getuid()}").symlink_to(tmp_path / "else")
+    assert runtime_base(tmp_path / "state", {"XDG_RUNTIME_DIR": "/gone"}) == tmp_path / "state" / "run"

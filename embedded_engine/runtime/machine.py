@@ -1,0 +1,91 @@
+"""What of a machine decides how containers can run on it, read without starting a process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import shutil
+from pathlib import Path
+
+PACKAGES = {  # program: Debian and Ubuntu, Fedora and RHEL, Alpine
+    "buildah": ("buildah", "buildah", "buildah"),
+    "skopeo": ("skopeo", "skopeo", "skopeo"),
+    "runc": ("runc", "runc", "runc"),
+    "crun": ("crun", "crun", "crun"),
+    "slirp4netns": ("slirp4netns", "slirp4netns", "slirp4netns"),
+    "fuse-overlayfs": ("fuse-overlayfs", "fuse-overlayfs", "fuse-overlayfs"),
+    "newuidmap": ("uidmap", "shadow-utils", "shadow-uidmap"),
+    "newgidmap": ("uidmap", "shadow-utils", "shadow-uidmap"),
+    "ip": ("iproute2", "iproute", "iproute2"),
+    "unshare": ("util-linux", "util-linux", "util-linux-misc"),
+    "setpriv": ("util-linux", "util-linux", "setpriv"),
+    "nsenter": ("util-linux", "util-linux", "util-linux-misc"),
+    "iptables": ("iptables", "iptables-nft", "iptables"),
+    "git": ("git", "git", "git"),
+}
+_TOOLS = (*PACKAGES, "podman")
+SYSCTLS = (
+    "kernel/unprivileged_userns_clone",
+    "kernel/apparmor_restrict_unprivileged_userns",
+    "user/max_user_namespaces",
+)
+_FILES = ("/etc/subuid", "/etc/subgid")
+_DEVICES = ("/dev/net/tun", "/dev/fuse")
+_STATUS = ("CapEff:", "CapBnd:", "NoNewPrivs:")
+
+
+def package_line(*tools: str) -> str:
+    """How to install programs, in one line for the three families of distributions."""
+    by_family = zip(*(PACKAGES.get(tool, (tool,) * 3) for tool in tools), strict=True)
+    names = [" ".join(dict.fromkeys(family)) for family in by_family]
+    return f"apt-get install {names[0]} | dnf install {names[1]} | apk add {names[2]}"
+
+
+def machine_key() -> str:
+    """What an answer found by trying depends on, as a digest: kernel, user, capabilities, tools as files,
+    devices, settings."""
+    parts = [os.uname().release, f"{os.geteuid()}:{os.getegid()}"]
+    parts += [_text(f"/proc/self/{name}") for name in ("uid_map", "gid_map", "attr/current")]
+    parts += [line for line in _text("/proc/self/status").splitlines() if line.startswith(_STATUS)]
+    parts += [f"{name}={_text(f'/proc/sys/{name}')}" for name in SYSCTLS]
+    parts += [_stamp(file) for file in _FILES]
+    parts += [f"{device}:{device_access(device)}" for device in _DEVICES]
+    parts += [f"{limit}" for limit in (_limit("NOFILE"), _limit("NPROC"))]
+    parts += [f"{name}={os.access(name, os.W_OK)}" for name in ("/proc/sys/net", "/sys/fs/cgroup")]
+    for tool in _TOOLS:
+        path = shutil.which(tool)
+        if path is not None:
+            parts.append(_stamp(path))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def sysctl(name: str) -> str:
+    """A kernel setting, "" if this kernel has none of that name."""
+    return _text(f"/proc/sys/{name}")
+
+
+def device_access(path: str) -> str:
+    """Whether a device can be opened: "ok", "missing" or "no access"."""
+    if not Path(path).exists():
+        return "missing"
+    return "ok" if os.access(path, os.R_OK | os.W_OK) else "no access"
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return f"{path}:none"
+    return f"{path}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip().strip("\0")
+    except OSError:
+        return ""
+
+
+def _limit(name: str) -> int:
+    return resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
