@@ -92,6 +92,11 @@ class Store:
         outcome = _outcome(row)
         return outcome if exists(outcome) and self._touched(digest) else None
 
+    def took(self, digest: str) -> float:
+        """How many seconds the operation took when it ran; 0 if it is not stored."""
+        row = self.database.execute("SELECT seconds FROM operation WHERE digest = ?", (digest,)).fetchone()
+        return 0.0 if row is None else float(row[0])
+
     def keep(self, operation: Operation, name: str, outcome: Outcome, seconds: float) -> None:
         """Store a complete outcome under a (masked) name. Another session's row for the digest is as good."""
         now = time.time()
