@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedded_engine import __version__
+from embedded_engine.progress.choose import MODES, Showing, asked
 from embedded_engine.runtime import rootless
 from embedded_engine.state import StartFailed
 
@@ -47,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     session.add_argument(
         "--load-workspace-modules", action="store_true", help="accepted for compatibility; not used"
     )
-    session.add_argument("--quiet", action="store_true", help="no progress lines on stderr")
+    _add_showing(session)
     session.set_defaults(command=_session)
     run = commands.add_parser("run", help="run a program in a session, as `dagger run` does")
     run.add_argument("--workdir", type=Path, default=Path(), help="what host paths are relative to")
-    run.add_argument("--quiet", action="store_true", help="no progress lines on stderr")
+    _add_showing(run)
     run.add_argument("program", metavar="CMD")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS")
     run.set_defaults(command=_run)
@@ -63,14 +64,14 @@ def _parser() -> argparse.ArgumentParser:
 def _session(options: argparse.Namespace) -> int:
     from embedded_engine.serving import serve_until_stdin_closes  # noqa: PLC0415
 
-    return serve_until_stdin_closes(_workdir(options.workdir), quiet=options.quiet or _quiet())
+    return serve_until_stdin_closes(_workdir(options.workdir), _showing(options))
 
 
 def _run(options: argparse.Namespace) -> int:
     from embedded_engine.serving import serve_program  # noqa: PLC0415
 
     command = [options.program, *options.arguments]
-    return serve_program(command, _workdir(options.workdir), quiet=options.quiet or _quiet())
+    return serve_program(command, _workdir(options.workdir), _showing(options))
 
 
 def _doctor(_: argparse.Namespace) -> int:
@@ -79,8 +80,26 @@ def _doctor(_: argparse.Namespace) -> int:
     return report()
 
 
-def _quiet() -> bool:
-    return bool(os.environ.get("EMBEDDED_ENGINE_QUIET"))
+def _add_showing(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--progress",
+        choices=MODES,
+        help="how progress is shown on stderr: lines, a live view, nothing; "
+        "auto (EMBEDDED_ENGINE_PROGRESS) is live on a terminal",
+    )
+    command.add_argument("--quiet", action="store_true", help="the same as --progress quiet")
+    command.add_argument(
+        "--debug",
+        action="store_true",
+        help="show how to repeat each step by hand, keep what failed (EMBEDDED_ENGINE_DEBUG)",
+    )
+
+
+def _showing(options: argparse.Namespace) -> Showing:
+    try:
+        return asked(options.progress, os.environ, quiet=options.quiet, debug=options.debug)
+    except ValueError as error:
+        raise StartFailed(str(error)) from error
 
 
 def _workdir(path: Path) -> Path:

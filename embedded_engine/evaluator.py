@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,22 +66,28 @@ class Evaluator:
         if outcome is None:
             return await self.flights.join(operation.digest, lambda: self._run(operation))
         self.known[operation.digest] = outcome
-        self.events.done(operation, 0.0, cached=True, data=outcome.data)
+        self.events.cached(operation, outcome.data, self.store.took(operation.digest))
         return outcome
 
     async def _run(self, operation: Operation) -> Outcome:
-        self.events.started_one(operation)
-        begin = time.monotonic()
+        running = self.events.expected(operation)
         try:
             outcome = await operation.run(self)
         except Exception as error:
-            self.events.done(operation, time.monotonic() - begin, cached=False, error=str(error))
+            self.events.failed(operation, running, error)
             raise
-        seconds = time.monotonic() - begin
+        except BaseException:
+            self.events.dropped(running)
+            raise
+        seconds = running.so_far()  # without what it waited for
         self.store.keep(operation, self.events.shown(operation), outcome, seconds)
         self.known[operation.digest] = outcome
-        self.events.done(operation, seconds, cached=False, data=outcome.data)
+        self.events.done(operation, running, seconds, outcome.data)
         return outcome
+
+    def watch(self) -> Callable[[int, bytes], None] | None:
+        """See Work."""
+        return self.events.watch()
 
     def _exists(self, outcome: Outcome) -> bool:
         trees = [tree for _, tree in outcome.mounts]
@@ -101,6 +106,7 @@ class Evaluator:
     async def slot(self) -> AsyncIterator[None]:
         """A place to do real work in."""
         async with _borrowed(self.slots):
+            self.events.working()
             yield
 
     @contextlib.asynccontextmanager

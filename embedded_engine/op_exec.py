@@ -87,6 +87,7 @@ class Exec:
                 redirect_stdout=self.redirect_stdout,
                 redirect_stderr=self.redirect_stderr,
                 name=self.digest[:12],
+                watch=work.watch(),
             )
             async with work.slot():
                 result = await self._executed(work, step, ready)

@@ -130,6 +130,7 @@ class DockerBuild:
                 pins=self.pins,
                 logins=self.logins,
                 hidden=masks,
+                watch=work.watch(),
             )
             try:
                 image = await work.runtime.docker_build(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,10 @@ class Work(Protocol):
 
     def slot(self) -> AbstractAsyncContextManager[None]:
         """One of as many places as there are cores, held while real work is done."""
+        ...
+
+    def watch(self) -> Callable[[int, bytes], None] | None:
+        """Who is told (1 or 2 for the stream, masked bytes) what the operation's command says."""
         ...
 
     def view(self, source: Operation | None) -> AbstractAsyncContextManager[Path]:

@@ -22,6 +22,8 @@ import anyio.to_thread
 
 from embedded_engine.introspection import IntrospectionCache
 from embedded_engine.loading import LoadedApi
+from embedded_engine.progress.choose import Showing, Shown, stderr_is_terminal
+from embedded_engine.progress.program import Streams, streams_beside
 from embedded_engine.server import Application
 from embedded_engine.state import StartFailed, state_directory
 from embedded_engine.store import Store
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def serve_until_stdin_closes(workdir: Path, *, quiet: bool) -> int:
+def serve_until_stdin_closes(workdir: Path, showing: Showing) -> int:
     """``session``: tell port and token as one JSON line, serve, end with exit code 0."""
     sock, token = _listening(), secrets.token_urlsafe(32)
     store = _opened_store()
@@ -40,14 +42,16 @@ def serve_until_stdin_closes(workdir: Path, *, quiet: bool) -> int:
     print(json.dumps(params), flush=True)  # noqa: T201  # the protocol: this line, and nothing more on stdout
 
     async def serve() -> None:
-        async with _serving(sock, token, store, workdir, quiet=quiet):
+        # stderr may be a terminal that the program writes to as well: no live view unless it is asked for
+        shown = showing.on_stderr(os.environ, terminal=False)
+        async with _serving(sock, token, store, workdir, shown):
             await _stdin_closed_or_signal()
 
     _run(serve)
     return 0
 
 
-def serve_program(command: Sequence[str], workdir: Path, *, quiet: bool) -> int:
+def serve_program(command: Sequence[str], workdir: Path, showing: Showing) -> int:
     """``run``: the program gets the session in its environment; the result is its exit code."""
     sock, token = _listening(), secrets.token_urlsafe(32)
     store = _opened_store()
@@ -56,8 +60,10 @@ def serve_program(command: Sequence[str], workdir: Path, *, quiet: bool) -> int:
     codes: list[int] = []
 
     async def serve() -> None:
-        async with _serving(sock, token, store, workdir, quiet=quiet):
-            codes.append(await _program(command, environment))
+        shown = showing.on_stderr(os.environ, terminal=stderr_is_terminal())
+        async with _serving(sock, token, store, workdir, shown):
+            with streams_beside(shown.screen) as streams:
+                codes.append(await _program(command, environment, streams))
 
     _run(serve)
     return codes[0]
@@ -77,10 +83,12 @@ def _run(serve: Callable[[], Awaitable[None]]) -> None:
         raise
 
 
-async def _program(command: Sequence[str], environment: dict[str, str]) -> int:
+async def _program(command: Sequence[str], environment: dict[str, str], streams: Streams) -> int:
     with anyio.open_signal_receiver(*END_SIGNALS) as signals:
         try:
-            process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220  # quick; waiting is not
+            process = subprocess.Popen(  # noqa: ASYNC220  # quick; waiting is not
+                command, env=environment, stdout=streams.stdout, stderr=streams.stderr
+            )
         except OSError as error:
             print(f"embedded-engine: {command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
             return 127
@@ -122,7 +130,7 @@ def _opened_store() -> Store:
 
 @contextlib.asynccontextmanager
 async def _serving(
-    sock: socket.socket, token: str, store: Store, workdir: Path, *, quiet: bool
+    sock: socket.socket, token: str, store: Store, workdir: Path, shown: Shown
 ) -> AsyncIterator[None]:
     """Serve while the body runs. A request may come at once; it waits until all is loaded."""
     gc.disable()  # while loading, which makes much and drops little: a sixth quicker
@@ -135,13 +143,14 @@ async def _serving(
         async def hold_session() -> None:
             api = await anyio.to_thread.run_sync(_load_api)
             from embedded_engine.runtime.open import open_runtime  # noqa: PLC0415
-            from embedded_engine.secrets import Secrets  # noqa: PLC0415
+            from embedded_engine.secrets import Secrets, url_passwords  # noqa: PLC0415
             from embedded_engine.session import open_session  # noqa: PLC0415
 
-            log = _log if os.environ.get("EMBEDDED_ENGINE_DEBUG") else None
+            log = shown.screen.debug if shown.debug else None
             known = Secrets.in_session(store, workdir)
+            known.learn(token, *url_passwords(os.environ))
             runtime = open_runtime(state, store, secrets=known.known, log=log)
-            async with open_session(state, runtime, store, known, quiet=quiet) as session:
+            async with open_session(state, runtime, store, known, shown.screen) as session:
                 gc.freeze()  # modules and the schema stay: no need to look at them again
                 gc.enable()
                 loaded.put(session, api)
@@ -153,10 +162,6 @@ async def _serving(
         finally:
             application.close()
             ended.set()
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201  # asked for by EMBEDDED_ENGINE_DEBUG; masked
 
 
 def _load_api() -> Api:

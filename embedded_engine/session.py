@@ -12,12 +12,13 @@ import anyio
 
 from embedded_engine.downloads import Downloads
 from embedded_engine.evaluator import Evaluator
-from embedded_engine.events import Events, to_stderr
+from embedded_engine.events import Events
 from embedded_engine.flights import Flights
 from embedded_engine.git_sources import GitSources
 from embedded_engine.host_files import HostFiles
 from embedded_engine.objects import Objects
 from embedded_engine.op_image import From
+from embedded_engine.progress.screens import Quiet, Screen
 from embedded_engine.runtime.git import Git
 from embedded_engine.runtime.port import Login, Runtime
 from embedded_engine.secrets import Secrets
@@ -110,11 +111,12 @@ def machine_platform() -> str:
 
 @contextlib.asynccontextmanager
 async def open_session(
-    state: Path, runtime: Runtime, store: Store, secrets: Secrets, *, quiet: bool = False
+    state: Path, runtime: Runtime, store: Store, secrets: Secrets, screen: Screen | None = None
 ) -> AsyncIterator[Session]:
     """A session; when it ends all its runs are cancelled, its services stopped, its store closed."""
     file = os.environ.get("EMBEDDED_ENGINE_EVENTS")
-    events = Events(Path(file) if file else None, to_stderr(quiet=quiet), secrets.known)
+    events = Events(Path(file) if file else None, screen or Quiet(), secrets.known)
+    secrets.warn = events.note
     async with anyio.create_task_group() as tasks:
         services = Services(Flights(tasks), events)
         trees = Trees(state / "trees")
@@ -155,3 +157,4 @@ async def open_session(
                 await runtime.close()
                 trees.close()
                 store.close()
+                events.close()

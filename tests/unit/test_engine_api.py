@@ -81,7 +81,7 @@ async def new_session(tmp_path: Path) -> AsyncIterator[Sessions]:
         async def hold(ready: Callable[[Client], None], end: anyio.Event) -> None:
             store = Store.open(tmp_path / "state" / "engine.sqlite")
             secrets = Secrets.in_session(store, workdir)
-            async with open_session(tmp_path / "state", runtime, store, secrets, quiet=True) as session:
+            async with open_session(tmp_path / "state", runtime, store, secrets) as session:
                 ready(Client(session, API, runtime))
                 await end.wait()
 

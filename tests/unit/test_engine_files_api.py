@@ -70,7 +70,7 @@ async def new_session(tmp_path: Path) -> AsyncIterator[Sessions]:
         async def hold(*, task_status: anyio.abc.TaskStatus[Client]) -> None:
             store = Store.open(tmp_path / "state" / "engine.sqlite")
             secrets = Secrets.in_session(store, workdir)
-            async with open_session(tmp_path / "state", runtime, store, secrets, quiet=True) as session:
+            async with open_session(tmp_path / "state", runtime, store, secrets) as session:
                 task_status.started(Client(session, API, workdir))
                 await ended.wait()
 
