@@ -1,4 +1,8 @@
-"""Writes the reference of docs/configuration.md from the JSON Schema: `make docs`; a test compares."""
+"""Writes the parts of docs/ that code knows better: `make docs`; tests compare.
+
+The reference of docs/configuration.md comes from the JSON Schema, the table of docs/engine.md from the
+engine's GraphQL schema and its resolvers.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from typing import Any
 
 PAGE = Path(__file__).resolve().parent / "configuration.md"
 MARK = "<!-- From here on: written by `make docs` from the JSON Schema. -->\n"
+
+ENGINE_PAGE = PAGE.with_name("engine.md")
+ENGINE_MARK = "<!-- From here on: written by `make docs` from the GraphQL schema and the resolvers. -->\n"
 
 Schema = dict[str, Any]
 
@@ -111,13 +118,43 @@ def _inline(text: str) -> str:
     return " ".join(text.replace("``", "`").replace("|", "\\|").split())
 
 
+def engine_page(text: str) -> str:
+    """``text`` with everything after the mark replaced by the table of every field of the engine's API."""
+    from graphql import GraphQLInterfaceType, GraphQLObjectType, build_schema  # noqa: PLC0415  # as below
+
+    from embedded_engine.resolvers.tables import all_fields  # noqa: PLC0415
+
+    served = all_fields()
+    schema_file = PAGE.parent.parent / "embedded_engine/schema.graphql"
+    schema = build_schema(schema_file.read_text("utf-8"), assume_valid=True)
+    parts = []
+    for name, kind in schema.type_map.items():
+        if isinstance(kind, GraphQLInterfaceType):
+            continue
+        if isinstance(kind, GraphQLObjectType) and not name.startswith("__"):
+            parts.append(f"\n### {name}\n\n| field | arguments | |\n|---|---|---|\n")
+            for field, definition in kind.fields.items():
+                resolver = served.get(f"{name}.{field}")
+                does = _first_line(resolver) if resolver else "**needs Dagger's engine**"
+                arguments = ", ".join(f"`{one}`" for one in definition.args)
+                parts.append(f"| `{field}` | {arguments} | {does} |\n")
+    everything = sum(part.count("\n| `") + part.startswith("| `") for part in parts)
+    count = f"\n{len(served)} of {everything} fields are served.\n"
+    return text.partition(ENGINE_MARK)[0] + ENGINE_MARK + count + "".join(parts)
+
+
+def _first_line(resolver: Any) -> str:
+    return _inline((resolver.__doc__ or "").strip().split("\n\n")[0])
+
+
 def main() -> None:
-    """Write the page and the checked-in schema anew."""
+    """Write the pages and the checked-in schema anew."""
     sys.path.insert(0, str(PAGE.parent.parent))
     from pipelines.schema import CHECKED_IN, schema, text  # noqa: PLC0415  # found only after the line above
 
     (PAGE.parent.parent / CHECKED_IN).write_text(text(), "utf-8")
     PAGE.write_text(page(schema(), PAGE.read_text("utf-8")), "utf-8")
+    ENGINE_PAGE.write_text(engine_page(ENGINE_PAGE.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -158,3 +158,10 @@ def test_the_changelog_has_the_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert "## Unreleased" in text or f"## {version}" in text
+
+
+def test_the_table_of_the_engines_fields_is_that_of_its_schema_and_resolvers() -> None:
+    module = reference_module()
+    text = module.ENGINE_PAGE.read_text("utf-8")
+    assert module.ENGINE_MARK in text
+    assert text == module.engine_page(text), "run `make docs`"
