@@ -8,7 +8,7 @@ PYTEST := $(PY) -m pytest
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo clean-demo clean setup setup-test test unit engine lint format types docs docs-check shims campaign
+.PHONY: help demo clean-demo clean setup setup-test test unit engine lock lint format types docs docs-check shims campaign
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,44 +22,49 @@ clean-demo: ## end the demo's registry and remove everything that it stored
 clean: clean-demo ## that, and the Python environment
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
 
-setup: $(VENV)/.made ## the Python environment, and Buildah, Podman and Skopeo
+setup: $(VENV)/.made ## the Python environment that runs models, and Buildah, Podman and Skopeo
 	@$(PYTHON) demo/system.py engine
 
-setup-test: setup
+setup-test: setup $(VENV)/.made-dev
 	@$(PYTHON) demo/system.py base registry
 
 test: setup-test lint types ## everything: lint, types, CI files, then all tests
 	$(PYTEST) -n auto tests/unit
 	$(PYTEST) -n 2 --dist loadfile tests/engine tests/registry tests/pipeline
 
-unit: $(VENV)/.made ## the tests that need no engine and no network
+unit: $(VENV)/.made-dev ## the tests that need no engine and no network
 	$(PYTEST) -n auto tests/unit
 
 engine: setup-test ## the tests of the embedded engine
 	$(PYTEST) tests/engine
 
-lint: $(VENV)/.made shims ## ruff, and the CI files
+lint: $(VENV)/.made-dev shims ## ruff, and the CI files
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-format: $(VENV)/.made ## put the code in its form
+format: $(VENV)/.made-dev ## put the code in its form
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-types: $(VENV)/.made ## mypy, strict
+types: $(VENV)/.made-dev ## mypy, strict
 	$(PY) -m mypy
 
 campaign: setup-test ## every fault at every request of a push, and 200 kills: tables, about an hour
 	$(PY) -m tests.registries.sweep
 	$(PY) -m tests.registries.kills --count 200
 
-docs: $(VENV)/.made ## write the schema and the reference in docs/ anew, after a change of the configuration
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q
+lock: ## both lock files, after a change of the dependencies (needs uv)
+	$(LOCK) --extra dockerfile -o requirements.lock
+	$(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+
+docs: $(VENV)/.made-dev ## write the schema and the reference in docs/ anew, after a change of the configuration
 	$(PY) docs/reference.py
 
-docs-check: $(VENV)/.made ## README and docs against the code
+docs-check: $(VENV)/.made-dev ## README and docs against the code
 	$(PYTEST) -q tests/unit/test_docs.py
 
-shims: $(VENV)/.made ## lint of the workflows and scripts that CI systems run
+shims: $(VENV)/.made-dev ## lint of the workflows and scripts that CI systems run
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.circle-ci .circleci/config.yml
 	$(VENV)/bin/zizmor --offline --quiet .github/workflows
@@ -73,4 +78,10 @@ $(VENV)/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# What tests, linters and types need beside it: the same versions, and more packages.
+$(VENV)/.made-dev: requirements-dev.lock $(VENV)/.made
+	@echo "tests: adding the packages of requirements-dev.lock to $(VENV)" >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,19 @@ def test_ci_stops_on_anything_missing() -> None:
     assert "set -euo pipefail" in script
     assert "export CI=true" in script
     assert script.rstrip().endswith("exec make test")
+
+
+def pins(name: str) -> set[str]:
+    return set(re.findall(r"^(\S+==[^\s;]+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def test_the_tests_run_on_the_versions_that_users_get() -> None:
+    assert pins("requirements.lock")
+    assert pins("requirements.lock") < pins("requirements-dev.lock")
+
+
+def test_every_dependency_of_the_project_is_in_its_lock() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dockerfile"]
+    locked = {pin.partition("==")[0] for pin in pins("requirements.lock")}
+    assert {re.match(r"[a-z0-9-]+", each)[0] for each in wanted} <= locked  # type: ignore[index]
