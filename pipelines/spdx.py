@@ -19,7 +19,7 @@ VERSION: Final = "SPDX-2.3"
 NONE: Final = "NOASSERTION"
 PURPOSES: Final = {
     "container": "CONTAINER",
-    "operating-system": "OPERATING-SYSTEM",
+    "operating-system": "OPERATING_SYSTEM",
     "library": "LIBRARY",
     "file": "FILE",
     "machine-learning-model": "OTHER",

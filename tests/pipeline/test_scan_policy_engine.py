@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from official_schemas import hold_sarif, hold_spdx
 from team import Team
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.timeout(600)]
@@ -48,6 +49,7 @@ def vulnerable(team: Team) -> Team:
     install(team, "Jinja2", "2.10")
     with (team.root / "modelport.yaml").open("a") as file:
         file.write(POLICY.replace("LIMIT", "never"))
+        file.write("inventory: {spdx: true}\n")
     team.commit("a vulnerable package")
     return team
 
@@ -65,6 +67,10 @@ def test_what_is_published_is_known_and_what_is_new_blocks(vulnerable: Team) -> 
     done = team.run()
     assert done.code == 0, done.err
     first = team.git("rev-parse", "HEAD")[:12]
+    (written,) = (team.root / ".modelport/runs").iterdir()
+    hold_sarif((written / "scan.sarif").read_text())
+    names = {one["name"] for one in hold_spdx((written / "sbom.spdx.json").read_bytes())["packages"]}
+    assert {"mood", "jinja2", "libc6"} <= names
 
     team.change("modelport.yaml", "python_packages: never", "python_packages: high")
     team.commit("the policy blocks")
@@ -93,7 +99,7 @@ def test_a_scan_alone_leaves_sarif_and_scans_nothing_twice(vulnerable: Team) -> 
     team = vulnerable
     found = [scanned(team) for _ in range(2)]
     for one in found:
-        (run,) = json.loads(Path(one["sarif"]).read_text())["runs"]
+        (run,) = hold_sarif(Path(one["sarif"]).read_text())["runs"]
         result = next(it for it in run["results"] if it["ruleId"] == "CVE-2019-1")
         place = result["locations"][0]["physicalLocation"]
         assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == ("requirements.txt", 1)
@@ -104,7 +110,7 @@ def test_a_scan_alone_leaves_sarif_and_scans_nothing_twice(vulnerable: Team) -> 
     scanners = {one["scanner"]: one for one in scan["result"]["scanners"]}
     assert all(one["version"] for one in scanners.values() if one["audited"]), scanners
     assert scanners["python_packages"]["data_digest"].startswith("sha256:")
-    assert scan["seconds"] <= 1.3 * max(one["seconds"] for one in scanners.values()) + 0.5
+    assert scan["seconds"] <= 1.3 * max(one["seconds"] for one in scanners.values()) + 1.5  # busy machines
 
 
 def scanned(team: Team) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from official_schemas import hold_spdx
 from sboms import contents, python, revision
 
 from pipelines.config import Model, load
@@ -148,7 +149,7 @@ def test_a_version_tag_makes_no_other_document_of_the_same_commit() -> None:
 
 
 def test_spdx_has_each_component_once_and_is_related() -> None:
-    document = json.loads(spdx_document(full()))
+    document = hold_spdx(spdx_document(full()))
     assert (document["spdxVersion"], document["dataLicense"]) == ("SPDX-2.3", "CC0-1.0")
     ids = [one["SPDXID"] for one in document["packages"]]
     told = json.loads(full())["components"]
@@ -156,8 +157,6 @@ def test_spdx_has_each_component_once_and_is_related() -> None:
     assert all(
         set(one) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") for one in ids
     )
-    for one in document["relationships"]:
-        assert {one["spdxElementId"], one["relatedSpdxElement"]} <= {*ids, "SPDXRef-DOCUMENT"}
     assert {one["relatedSpdxElement"] for one in document["relationships"]} == set(ids)
     weights = next(one for one in document["packages"] if one["name"] == WEIGHTS.path)
     assert weights["checksums"] == [{"algorithm": "SHA256", "checksumValue": SHA256}]
@@ -170,7 +169,7 @@ def test_spdx_has_each_component_once_and_is_related() -> None:
 def test_a_name_that_no_list_has_is_an_extracted_licence() -> None:
     package = OsPackage("x", "1", "", "x", "1", "", "deb", ("LicenseRef-own",))
     made = listed(replace(contents(), os_packages=(package,)), model(), revision())
-    document = json.loads(spdx_document(made.sbom))
+    document = hold_spdx(spdx_document(made.sbom))
     declared = {one["licenseDeclared"] for one in document["packages"]} - {"NOASSERTION"}
     assert {one["licenseId"] for one in document["hasExtractedLicensingInfos"]} == declared
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from official_schemas import GITHUB_MOST_BYTES, errors, hold_sarif
 
 from pipelines.config import Model
 from pipelines.config_scan import ScanPolicy
@@ -22,8 +23,6 @@ pytestmark = pytest.mark.anyio
 
 TODAY = date(2026, 11, 22)
 SUBJECT = Subject("langid", "examples/langid", "0.1.0")
-SHAPE = json.loads((Path(__file__).parent.parent / "fixtures" / "sarif-shape.json").read_text())
-"""The objects that we write, as section 3 of the standard and GitHub's documentation define them."""
 
 
 def finding(
@@ -38,9 +37,7 @@ def run_of(*findings: Finding, waivers: Any = (), **more: Any) -> Any:
     one = ScannerResult(scanner, more.pop("audited", True), findings=findings, **more)
     report = decided([one], ScanPolicy.model_validate({"waivers": waivers}), TODAY)
     log = sarif(report, SUBJECT)
-    assert json.loads(json.dumps(log)) == log
-    errors = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(SHAPE).iter_errors(log)]
-    assert errors == []
+    assert hold_sarif(json.dumps(log)) == log
     return log["runs"][0]
 
 
@@ -133,6 +130,27 @@ def test_an_advisorys_words_are_bounded_and_no_markdown() -> None:
     assert "helpUri" not in rule
 
 
+def test_the_official_schema_refuses_what_is_wrong() -> None:
+    run = run_of(finding())
+    log = {"version": "2.1.0", "runs": [run]}
+    assert errors("sarif-schema-2.1.0.json", log) == []
+    wrong = {**log, "runs": [{**run, "results": [{**run["results"][0], "level": "bad"}]}]}
+    assert "'bad' is not one of" in errors("sarif-schema-2.1.0.json", wrong)[0]
+
+
+def test_the_most_findings_that_github_takes_fit_into_its_largest_file() -> None:
+    title = "A flaw in a parser lets a caller write beyond a buffer, in one of a thousand ways: "
+    found = [
+        finding(id_=f"CVE-2026-{n}", subject=f"package{n}", title=f"{title}{n}", where=f"/usr/lib/{n}/x.so")
+        for n in range(MOST_RESULTS // 10)
+    ]
+    report = decided(
+        [ScannerResult("python_packages", audited=True, findings=tuple(found))], ScanPolicy(), TODAY
+    )
+    text = json.dumps(sarif(report, SUBJECT))
+    assert 10 * len(gzip.compress(text.encode(), 6)) < GITHUB_MOST_BYTES
+
+
 def test_a_run_has_no_more_results_than_github_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.sarif.MOST_RESULTS", 2)
     results = run_of(*(finding(subject=f"p{number}") for number in range(3)), finding(severity="critical"))[
@@ -159,5 +177,5 @@ async def test_the_file_is_there_whether_the_release_is_blocked_or_not(tmp_path:
             await with_documents(work(), tmp_path, model)
     else:
         assert await with_documents(work(), tmp_path, model) is report
-    (written,) = json.loads((tmp_path / "scan.sarif").read_text())["runs"]
+    (written,) = hold_sarif((tmp_path / "scan.sarif").read_text())["runs"]
     assert physical(written["results"][0])["artifactLocation"]["uri"] == "a/b/modelport.yaml"
