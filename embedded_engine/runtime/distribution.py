@@ -28,6 +28,7 @@ T = TypeVar("T")
 Content = Callable[[], AsyncIterator[bytes]]
 ATTEMPTS = 5
 STALLS = 2
+PAUSE_S = 0.3
 _LONGEST_WAIT_S = 30.0
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
@@ -100,7 +101,7 @@ class Repository:
 
     def _connected(self, scheme: str, server: str) -> httpx.AsyncClient:
         wait = httpx.Timeout(self.patience_s, connect=min(self.patience_s, 30), pool=None)
-        context = tls_context(self.host, self.environ, verified=not self.insecure)
+        context = scheme == "https" and tls_context(self.host, self.environ, verified=not self.insecure)
         proxy = proxy_of(scheme, server, self.environ)
         return httpx.AsyncClient(verify=context, proxy=proxy, trust_env=False, timeout=wait)
 
@@ -132,7 +133,7 @@ class Repository:
                     raise RuntimeFailure(
                         f"{self.host}: {error} (given up after {failures} attempts)"
                     ) from None
-                await anyio.sleep(max(error.after_s, random.uniform(0.2, 0.4) * 2**failures))  # noqa: S311  # jitter
+                await anyio.sleep(max(error.after_s, random.uniform(0.7, 1.3) * PAUSE_S * 2**failures))  # noqa: S311  # jitter
 
     def once(  # noqa: PLR0913  # a request is these things
         self,

@@ -15,11 +15,13 @@ from embedded_engine.runtime.port import RuntimeFailure
 def tls_context(host: str, environ: Mapping[str, str], *, verified: bool = True) -> ssl.SSLContext:
     """The context for ``host``. Raises RuntimeFailure for a file that cannot be used."""
     bundle, directory = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
-    try:
-        context = ssl.create_default_context(cafile=bundle or None, capath=directory or None)
-    except (OSError, ssl.SSLError) as error:
-        raise RuntimeFailure(f"SSL_CERT_FILE {bundle or directory}: {error}") from error
-    if not verified:
+    if verified:
+        try:
+            context = ssl.create_default_context(cafile=bundle or None, capath=directory or None)
+        except (OSError, ssl.SSLError) as error:
+            raise RuntimeFailure(f"SSL_CERT_FILE {bundle or directory}: {error}") from error
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     for file in _files(host, environ):
