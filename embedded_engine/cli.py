@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS")
     run.set_defaults(command=_run)
     doctor = commands.add_parser("doctor", help="show what runs containers here, and try it")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=_doctor)
     return parser
 
@@ -74,10 +75,10 @@ def _run(options: argparse.Namespace) -> int:
     return serve_program(command, _workdir(options.workdir), _showing(options))
 
 
-def _doctor(_: argparse.Namespace) -> int:
+def _doctor(options: argparse.Namespace) -> int:
     from embedded_engine.doctor import report  # noqa: PLC0415
 
-    return report()
+    return report(as_json=options.json)
 
 
 def _add_showing(command: argparse.ArgumentParser) -> None:

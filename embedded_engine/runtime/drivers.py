@@ -57,8 +57,10 @@ class Drivers:
         if program is not None:
             every.append(Driver("overlay", program))
         every.append(Driver("vfs"))
-        kept = self.state.driver if self.state.present() else ""
-        yield from (driver for driver in every if kept in ("", driver.name))
+        kept = self.current() if self.state.present() else None
+        if kept is not None:
+            every = [kept, *(driver for driver in every if driver.name == kept.name and driver != kept)]
+        yield from every
 
     async def why_not(self, driver: Driver) -> str:
         """Settle on ``driver`` and try it: why it doesn't work, "" if it does."""

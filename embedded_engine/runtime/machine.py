@@ -72,6 +72,29 @@ def device_access(path: str) -> str:
     return "ok" if os.access(path, os.R_OK | os.W_OK) else "no access"
 
 
+def has_subordinate_ids(file: Path, name: str, uid: int) -> bool:
+    """Whether a range is set aside for this user, by subuid(5)."""
+    return any(line.split(":")[0] in (name, str(uid)) for line in read_lines(file) if line.count(":") == 2)
+
+
+def free_start(file: Path) -> int:
+    """Where a range that meets no other can begin."""
+    ends = [100_000]
+    for line in read_lines(file):
+        parts = line.split(":")
+        if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
+            ends.append(int(parts[1]) + int(parts[2]))
+    return max(ends)
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a file, none if it can't be read."""
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
+
+
 def _stamp(path: str) -> str:
     try:
         status = Path(path).stat()

@@ -148,7 +148,8 @@ class Probe:
                 try:
                     finished = await run_networked(self.runner, isolation.network, enclosure.argv(argv))
                 except RuntimeFailure as failure:
-                    return f"{failure}: {failure.detail.splitlines()[-1]}" if failure.detail else str(failure)
+                    said = "; ".join(line.strip() for line in failure.detail.splitlines()[-3:])
+                    return f"{failure}: {said}" if said else str(failure)
             return "" if finished.exit_code == 0 else reason_of(finished)
         return f"no answer in {_TIMEOUT_S} s"
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from pathlib import Path
 
 from embedded_engine.runtime import notices, single_id
-from embedded_engine.runtime.machine import machine_key, package_line
+from embedded_engine.runtime.machine import free_start, machine_key, package_line
 from embedded_engine.state import StartFailed, state_directory
 
 INSIDE = "_CONTAINERS_USERNS_CONFIGURED"
@@ -116,9 +116,11 @@ def _single(arguments: Sequence[str]) -> None:
 def subordinate_hint(name: str = "") -> str:
     """What gives a user subordinate ids."""
     user = name or os.environ.get("USER") or os.environ.get("LOGNAME") or "USER"
+    first = max(free_start(Path("/etc/subuid")), free_start(Path("/etc/subgid")))
+    ids = f"{first}-{first + 65535}"
     return (
         f"to mend it: install newuidmap ({package_line('newuidmap')}) and, as root, "
-        f"`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
+        f"`usermod --add-subuids {ids} --add-subgids {ids} {user}`"
     )
 
 
