@@ -155,11 +155,22 @@ def skopeo(layout: Path, repository: str, home: Path) -> float:
     return time.monotonic() - began
 
 
-@contextlib.contextmanager
-def registry(directory: Path) -> Iterator[str]:
+@dataclass(frozen=True)
+class Place:
+    """A registry: how to reach it, and its process."""
 
+    host: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def registry(directory: Path) -> Iterator[Place]:
     with running_registry(directory) as running:
-        yield running.host
+        yield Place(running.host, running.process_id)
     shutil.rmtree(directory)
 
 
@@ -190,18 +201,19 @@ def relay(port: int, target: int, bytes_s: float) -> None:
 
 
 @contextlib.contextmanager
-def far_registry(directory: Path, mb_s: float) -> Iterator[str]:
+def far_registry(directory: Path, mb_s: float) -> Iterator[Place]:
     """A registry at the end of a line of its own."""
-    with registry(directory) as host:
+    with registry(directory) as near:
         port = free_port()
-        command = [sys.executable, __file__, "--relay", str(port), host.rpartition(":")[2], str(mb_s * 1e6)]
+        target = near.host.rpartition(":")[2]
+        command = [sys.executable, __file__, "--relay", str(port), target, str(mb_s * 1e6)]
         line = subprocess.Popen(command)
         try:
             while True:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
                 time.sleep(0.05)
-            yield f"127.0.0.1:{port}"
+            yield Place(f"127.0.0.1:{port}", near.pid)
         finally:
             line.terminate()
             line.wait()
@@ -213,8 +225,8 @@ def pair(work: Path, number: int, layers: int, layer_bytes: int) -> tuple[float,
     image(layout, layers, layer_bytes)
     seconds = {}
     for who in ("ours", "skopeo") if number % 2 else ("skopeo", "ours"):
-        with registry(work / "registry") as host:
-            name = f"{host}/bench/model{number}"
+        with registry(work / "registry") as place:
+            name = f"{place.host}/bench/model{number}"
             seconds[who] = ours(layout, name).seconds if who == "ours" else skopeo(layout, name, work)
     shutil.rmtree(layout)
     return seconds["ours"], seconds["skopeo"]
@@ -222,29 +234,30 @@ def pair(work: Path, number: int, layers: int, layer_bytes: int) -> tuple[float,
 
 def second_registry(
     work: Path, layers: int, layer_bytes: int, mb_s: float
-) -> tuple[Measured, Measured, Measured]:
-    """One registry alone, two at once, and the same again, which has nothing to send."""
+) -> tuple[Measured, Measured, Measured, float]:
+    """One registry alone, two at once, the same again, which has nothing to send; a registry's CPU time."""
     layout = work / "layout"
     image(layout, layers, layer_bytes)
 
-    def place(name: str) -> contextlib.AbstractContextManager[str]:
+    def place(name: str) -> contextlib.AbstractContextManager[Place]:
         return far_registry(work / name, mb_s) if mb_s else registry(work / name)
 
-    with place("registry") as host:
-        alone = ours(layout, f"{host}/bench/model")
-    with place("a") as one_host, place("b") as other_host:
-        names = [f"{one_host}/bench/model", f"{other_host}/bench/model"]
+    with place("registry") as only:
+        alone = ours(layout, f"{only.host}/bench/model")
+        theirs = only.cpu_s()
+    with place("a") as first, place("b") as second:
+        names = [f"{first.host}/bench/model", f"{second.host}/bench/model"]
         both = ours(layout, *names)
         again = ours(layout, *names)
     shutil.rmtree(layout)
-    return alone, both, again
+    return alone, both, again, theirs
 
 
 def big_layer(work: Path, size: int) -> Measured:
     layout = work / "layout"
     image(layout, 1, size)
-    with registry(work / "registry") as host:
-        measured = ours(layout, f"{host}/bench/big")
+    with registry(work / "registry") as place:
+        measured = ours(layout, f"{place.host}/bench/big")
     shutil.rmtree(layout)
     return measured
 
@@ -280,12 +293,13 @@ def main() -> None:
                 f"speed of ours over skopeo's, median of {len(ratios)} pairs: {statistics.median(ratios):.2f}"
             )
         for mb_s in (0, asked.line_mb):
-            alone, both, again = second_registry(work, asked.layers, layer_bytes, mb_s)
+            alone, both, again, theirs = second_registry(work, asked.layers, layer_bytes, mb_s)
             where = f"at the end of a line of {mb_s} MB/s each" if mb_s else "on this machine"
             print(
                 f"registries {where}: one {alone.seconds:.2f} s, two at once {both.seconds:.2f} s: "
                 f"the second costs {both.seconds / alone.seconds - 1:.2f} of the first "
-                f"(our own CPU time: {alone.cpu_s:.2f} s and {both.cpu_s:.2f} s)"
+                f"(our own CPU time: {alone.cpu_s:.2f} s and {both.cpu_s:.2f} s; "
+                f"each registry's: {theirs:.2f} s)"
             )
             print(f"the same again: {again.uploaded} bytes sent, {again.seconds:.2f} s")
         if asked.big_mb:
