@@ -16,7 +16,7 @@ import anyio
 from embedded_engine import __version__
 from embedded_engine.doctor_advice import isolation_advice, network_advice, storage_advice
 from embedded_engine.doctor_host import devices, disk, site, tools, user
-from embedded_engine.findings import Finding, document, table
+from embedded_engine.findings import Finding, Status, document, table
 from embedded_engine.resolvers.root import DAGGER_VERSION
 from embedded_engine.runtime import notices, registries_conf
 from embedded_engine.runtime.auth_files import AuthFiles
@@ -46,9 +46,8 @@ def report(*, as_json: bool = False) -> int:
         findings += tried
     findings += [*tools(), *devices(), *_site(os.environ), *disk(state)]
     findings += [Finding("warnings", name, "warning", text) for name, text in notices.told(state).items()]
-    findings.append(
-        Finding("result", "containers", "ok" if ok else "no", "can run" if ok else "can't run here")
-    )
+    ending: tuple[Status, str] = ("ok", "can run") if ok else ("no", "can't run here")
+    findings.append(Finding("result", "containers", *ending))
     print(document(findings, ok=ok) if as_json else table(findings))  # noqa: T201  # the result of the command
     return 0 if ok else 1
 

@@ -12,7 +12,7 @@ POD = """in a pod, one of (see docs/engine/rootless.md for whole specs):
   spec: {hostUsers: false}, and for the container securityContext: {capabilities: {add: [SYS_ADMIN]}}
   securityContext: {runAsUser: 1000, seccompProfile: {type: Unconfined}, appArmorProfile: {type: Unconfined}}
 OpenShift: a service account with an SCC that allows seccompProfiles: ["unconfined"] (restricted-v2 does not)
-Docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"""
+Docker: --security-opt seccomp=unconfined, and the same for apparmor and systempaths"""
 
 
 def in_container() -> bool:
@@ -54,8 +54,8 @@ def single_id_advice(name: str, uid: int) -> str:
         )
     if not lines:
         lines.append(
-            "newuidmap and the ranges are there, but could not be used; `newuidmap` needs its set-user-id bit or "
-            "file capabilities (getcap), a file system mounted without nosuid, and SETUID and SETGID in a container"
+            "newuidmap and the ranges are there, but could not be used: it needs its set-user-id bit or file "
+            "capabilities (getcap), a mount without nosuid, and in a container SETUID and SETGID"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What ``doctor`` reads of the machine: tools, user, settings, files. Nothing is changed and no secret is shown."""
+"""What ``doctor`` reads of the machine: tools, user, settings, files. No secret is shown."""
 
 from __future__ import annotations
 
