@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ span_id: ContextVar[str] = ContextVar("span_id", default="")
 current: ContextVar[Running | None] = ContextVar("current", default=None)
 """The operation that this task runs."""
 
+_NOISE = re.compile(r"Error: .*exit status \d+|subprocess exited with status \d+")  # Buildah's last words
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-([0-9a-f]{16})-[0-9a-f]{2}")  # W3C Trace Context
 
 
@@ -50,7 +52,7 @@ class Counts:
         parts = [f"{self.run} run ({duration(self.work_s)})"] if self.run else []
         saved = f" ({duration(self.saved_s)} saved)" if self.saved_s >= 0.1 else ""
         parts += [f"{self.cached} from the cache{saved}"] if self.cached else []
-        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{self.failed} failed (run with --debug to look into what it left)"] if self.failed else []
         return f"{total} operation{'s' if total > 1 else ''}: {', '.join(parts)}"
 
 
@@ -113,7 +115,8 @@ class Events:
             self._errors.append(error)
             self.counts.failed += 1
             chain = tuple(self._title(one) for one in reversed(tuple(ancestors(operation))))
-            tail = running.tail() or tuple(text.splitlines()[1:])
+            tail = tuple(line for line in running.tail() if not _NOISE.fullmatch(line))
+            tail = tail or tuple(text.splitlines()[1:])
             self.screen.ended(running, Ended(seconds, _headline(text), tail=tail, chain=chain))
         else:
             self.screen.dropped(running)
@@ -160,7 +163,10 @@ class Events:
         self.screen.close(self.counts.summary())
 
     def _title(self, operation: Operation) -> str:
-        return one_line(f"{operation.kind} {self.shown(operation)}")
+        args = getattr(operation, "args", ())
+        command = isinstance(args, tuple) and args and all(isinstance(word, str) for word in args)
+        name = self._masked(" ".join(map(_word, args))) if command else self.shown(operation)
+        return one_line(f"{operation.kind} {name}")
 
     def _masked(self, text: str) -> str:
         return mask_text(text, self.secrets())
@@ -186,6 +192,11 @@ class Events:
         # one short append: lines of two sessions don't mix
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(event) + "\n")
+
+
+def _word(word: str) -> str:
+    """One word of a command for reading: quoted where it needs to be, but not escaped."""
+    return word if shlex.quote(word) == word else f"'{word}'"
 
 
 def _headline(text: str) -> str:

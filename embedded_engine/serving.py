@@ -146,7 +146,7 @@ async def _serving(
             from embedded_engine.secrets import Secrets, url_passwords  # noqa: PLC0415
             from embedded_engine.session import open_session  # noqa: PLC0415
 
-            log = shown.screen.debug if shown.debug else None
+            log = shown.command if shown.debug else None
             known = Secrets.in_session(store, workdir)
             known.learn(token, *url_passwords(os.environ))
             runtime = open_runtime(state, store, secrets=known.known, log=log)

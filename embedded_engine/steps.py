@@ -17,6 +17,7 @@ from embedded_engine.masking import Hidden, encoded
 from embedded_engine.operations import Work
 from embedded_engine.paths import inside
 from embedded_engine.runtime.port import SCRATCH, ExecStep, Mount, SecretFile
+from embedded_engine.sockets import host_socket
 from embedded_engine.tree_sources import base_name
 from embedded_engine.values import (
     CacheMount,
@@ -53,6 +54,8 @@ async def prepared(work: Work, container: Container, args: tuple[str, ...]) -> A
             mounts.append(host)
             if isinstance(mount, DirectoryMount) and not mount.read_only and host.source is not None:
                 writable.append((mount.target, host.source))
+        for socket in container.sockets:
+            mounts.append(await stack.enter_async_context(host_socket(work, socket)))
         secret_env, secret_files = await _secrets(work, container)
         own = (value for _, value in secret_env)
         hidden = work.secrets.hidden_in((*own, *(_text(file.value) for file in secret_files)))
@@ -116,10 +119,12 @@ async def _host_mount(work: Work, stack: contextlib.AsyncExitStack, mount: Conta
     assert isinstance(mount, DirectoryMount)  # noqa: S101  # secrets are files of the step, not mounts
     root = await stack.enter_async_context(work.view(mount.source.source))
     source = inside(root, mount.source.path)
+    origin = None
     if not mount.read_only or mount.owner:  # giving it an owner changes it, and its content is shared
         scratch = await stack.enter_async_context(work.scratch())
+        origin = source
         source = await _copy(source, scratch / (base_name(mount.source.path) or "root"))
-    return Mount(mount.target, source=source, read_only=mount.read_only, owner=mount.owner)
+    return Mount(mount.target, source=source, read_only=mount.read_only, owner=mount.owner, origin=origin)
 
 
 async def _copy(source: Path, target: Path) -> Path:

@@ -42,6 +42,10 @@ class Shown:
     screen: Screen
     debug: bool = False
 
+    def command(self, text: str) -> None:
+        """Show a command line that was started (as ``sh -x`` does), or lines to paste (they begin with #)."""
+        self.screen.debug(text if text.startswith("#") else f"+ {text}")
+
 
 def asked(mode: str | None, environ: Mapping[str, str], *, quiet: bool, debug: bool) -> Showing:
     """The flags and their twins: EMBEDDED_ENGINE_PROGRESS, EMBEDDED_ENGINE_QUIET, EMBEDDED_ENGINE_DEBUG.

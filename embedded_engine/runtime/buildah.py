@@ -4,6 +4,7 @@ layer."""
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import anyio.to_thread
 
 from embedded_engine.paths import inside
+from embedded_engine.runtime.by_hand import ByHand, enter_lines, moved, secret_lines
 from embedded_engine.runtime.edits import apply_edits, owner_ids
 from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import TARGET, HostSettings
@@ -79,6 +81,8 @@ class Executor:
                 volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
                 residue = Residue.before(root, mount_points(step, volumes), step.workdir)
                 stdin = read_redirect(step, root) if step.redirect_stdin else step.stdin
+                if self.runner.log is not None:
+                    self._by_hand(step, isolation, settings, private, volumes)
                 if any(service.address == LOOPBACK for service in step.services):
                     isolation = replace(isolation, network="host")
                 async with self.enclosures.one(isolation.runtime) as enclosure:
@@ -95,7 +99,35 @@ class Executor:
             if keep(ended.exit_code):
                 await anyio.to_thread.run_sync(residue.clear)
                 snapshot = await self.working.commit(name)
+            elif self.runner.log is not None:
+                hand = ByHand(self.runner, f"failed-{step.name or name}")
+                lines = enter_lines(hand, step, await self.working.commit(name), isolation.args())
+                hand.tell(
+                    f"exec {shlex.join(step.args)} failed; its file system is kept. To look into it", lines
+                )
         return ExecResult(ended.exit_code, stdout, stderr, combined, snapshot)
+
+    def _by_hand(
+        self,
+        step: ExecStep,
+        isolation: Isolation,
+        settings: HostSettings,
+        private: Path,
+        volumes: Sequence[tuple[Path, str, bool]],
+    ) -> None:
+        """Tell how to repeat the step."""
+        hand = ByHand(self.runner, f"by-hand-{step.name}")
+        volumes, copies = moved(step, volumes, private, hand.place)
+        run = run_argv(step, hand.name, isolation.args(), settings, volumes)
+        lines = [
+            *hand.directory({"hosts": hosts_text(step.hosts)}),
+            *copies,
+            *secret_lines(hand, step),
+            hand.command("buildah", "from", "--pull-never", "--name", hand.name, step.parent or "scratch"),
+            hand.command(*run) + (" < /dev/null" if not step.stdin else ""),
+            *hand.clean(container=True),
+        ]
+        hand.tell(f"exec {shlex.join(step.args)}, to repeat by hand", lines)
 
 
 def run_argv(

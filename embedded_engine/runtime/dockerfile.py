@@ -28,6 +28,7 @@ from embedded_engine.dockerfile import from_words, numbered
 from embedded_engine.runtime import oci
 from embedded_engine.runtime.build_log import BuildLog
 from embedded_engine.runtime.buildah import Isolation
+from embedded_engine.runtime.by_hand import ByHand, build_lines
 from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.host_settings import HostSettings
 from embedded_engine.runtime.images import Images
@@ -87,6 +88,10 @@ class Builder:
                 async with self.enclosures.one(isolation.runtime) as enclosure:
                     options += [*isolation.args(), *enclosure.runtime_args(isolation.kind)]
                     argv = enclosure.argv(build_argv(step, directory, settings, options))
+                    if self.runner.log is not None:
+                        self._by_hand(
+                            step, directory, private, build_argv(step, directory, settings, options)
+                        )
                     finished = await run_networked(
                         self.runner, isolation.network, argv, hooks=Hooks(said.take)
                     )
@@ -98,6 +103,14 @@ class Builder:
         snapshot = await self.images.bare(document, document["rootfs"]["diff_ids"])
         return PulledImage(snapshot, document, steps=log.steps, cached_steps=log.cached)
 
+    def _by_hand(self, step: BuildStep, directory: Path, private: Path, argv: Sequence[str]) -> None:
+        """Tell how to repeat the build."""
+        hand = ByHand(self.runner, f"by-hand-{directory.name}")
+        places = {str(directory): str(hand.place), str(private): str(hand.place)}
+        words = [_replaced(word, places) for word in argv if not word.startswith("--runtime-flag=root=")]
+        title = f"docker-build {step.dockerfile}, to repeat by hand"
+        hand.tell(title, build_lines(hand, step, words, (directory / "Dockerfile").read_text()))
+
     async def _base(self, address: str, step: BuildStep) -> str:
         """The id, in storage, of a base image with its whole config."""
         name, _, digest = address.partition("@")
@@ -108,6 +121,12 @@ class Builder:
             layers = oci.raw_layers(pulled.config["rootfs"]["diff_ids"])  # type: ignore[index, call-overload, arg-type]  # OCI
             await self.images.store(config, layers, f"containers-storage:@{identity}")
         return identity
+
+
+def _replaced(word: str, places: Mapping[str, str]) -> str:
+    for old, new in places.items():
+        word = word.replace(f"{old}/", f"{new}/")
+    return word
 
 
 def read_dockerfile(step: BuildStep) -> str:

@@ -92,6 +92,7 @@ class Mount:
     read_only: bool = False
     size: int | None = None
     owner: str = ""
+    origin: Path | None = None  # what ``source`` is a private copy of
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,26 @@ class ServicePort:
     probe: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A command in a service's container that exits 0 when it is ready (Docker's HEALTHCHECK)."""
+
+    args: tuple[str, ...]
+    timeout_s: float = 30
+    start_period_s: float = 0  # failures before this has passed don't count
+    pause_s: float = 5
+    retries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """When a service is ready: its health check passes, or without one its probed TCP ports accept."""
+
+    ports: tuple[ServicePort, ...] = ()
+    health: HealthCheck | None = None
+    timeout_s: float = 120
+
+
 class Runtime(Protocol):
     """Everything that touches containers. Every method may be cancelled: processes it started are then
     dead."""
@@ -334,10 +355,14 @@ class Runtime(Protocol):
         """
         ...
 
-    async def start_service(
-        self, step: ExecStep, hostname: str, ports: Sequence[ServicePort], timeout_s: float = 120
+    async def start_service(self, step: ExecStep, hostname: str, wanted: Readiness) -> RunningService:
+        """Start and wait until it is ready. Raises ServiceFailed with its log tail."""
+        ...
+
+    async def host_service(
+        self, hostname: str, host: str, forwards: tuple[tuple[int, int], ...]
     ) -> RunningService:
-        """Start and wait until every probed TCP port accepts. Raises ServiceFailed with its log tail."""
+        """Ports of ``host`` as seen from this machine, as a service: (port seen, port there) pairs."""
         ...
 
     async def publish(self, image: Outgoing, address: str, login: Login | None) -> None:

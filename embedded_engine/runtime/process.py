@@ -10,20 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
 
-from embedded_engine.masking import mask_text
+from embedded_engine.masking import Values, compiled, mask_text
 from embedded_engine.runtime.machine import package_line
 from embedded_engine.runtime.port import RuntimeFailure
 
 TAIL_LINES = 20
 TAIL_BYTES = 8_000
 _CHUNK = 1 << 16
+_NEEDS_ALL = re.compile(r"docker-credential-")  # helpers log in with what they find
+_NEEDED = re.compile(
+    r"(?i:.*_proxy)$|PATH$|HOME$|USER$|TMPDIR$|TERM$|LANG$|LC_|XDG_|_?CONTAINERS_|GIT_|SSH_|SSL_|REGISTRY_AUTH_FILE$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Runner:
     """
 
     environ: Mapping[str, str]
-    secrets: Callable[[], Iterable[str]] = tuple
+    secrets: Callable[[], Values] = tuple
     log: Callable[[str], None] | None = None
     options: Callable[[], Mapping[str, Sequence[str]]] = dict
 
@@ -95,7 +100,7 @@ class Runner:
         """Run ``argv`` to its end. Raises CommandFailed (if ``check``) or ToolMissing."""
         hooks = hooks or Hooks()
         whole = with_options(argv, self.options())
-        self._tell(whole)
+        self.tell(shlex.join(whole))
         async with self._started(whole, stdin=bool(stdin)) as process:
             if hooks.gate is not None:
                 await hooks.gate(process.pid)
@@ -112,9 +117,10 @@ class Runner:
         message = f"{what} failed (exit code {finished.exit_code}): {_plain(last)}"
         return CommandFailed(message, exit_code=finished.exit_code, detail=detail)
 
-    def _tell(self, argv: Sequence[str]) -> None:
+    def tell(self, text: str) -> None:
+        """Put something into the log, masked."""
         if self.log is not None:
-            self.log(mask_text(shlex.join(argv), self.secrets()))
+            self.log(mask_text(text, self.secrets()))
 
     @contextlib.asynccontextmanager
     async def _started(
@@ -126,7 +132,9 @@ class Runner:
                 stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=self.environ,
+                env=self.environ
+                if _NEEDS_ALL.match(argv[0])
+                else without_secrets(self.environ, self.secrets()),
                 start_new_session=True,
             )
         except FileNotFoundError:
@@ -139,6 +147,22 @@ class Runner:
                 await process.wait()
                 # the transport holds the pipes; closing it now spares a ResourceWarning at the loop's end
                 process._transport.close()  # type: ignore[attr-defined]  # asyncio offers no public close
+
+
+def without_secrets(environ: Mapping[str, str], secrets: Values) -> dict[str, str]:
+    """The environment without variables that hold a secret (an ``env://`` one is in ours): tools need none.
+
+    Left alone are the variables that tools do need, such as a proxy with a password.
+    """
+    hidden = compiled(secrets)
+    if not hidden:
+        return dict(environ)
+    values = {value.strip() for value in hidden}
+    return {
+        name: value
+        for name, value in environ.items()
+        if _NEEDED.match(name) or not (value.strip() in values or mask_text(value, hidden) != value)
+    }
 
 
 def with_options(argv: Sequence[str], options: Mapping[str, Sequence[str]]) -> list[str]:
