@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from graphql import (
     DocumentNode,
+    EnumValueNode,
     ExecutionResult,
     FieldNode,
     FragmentDefinitionNode,
@@ -25,6 +26,7 @@ from graphql import (
     GraphQLResolveInfo,
     GraphQLSchema,
     InlineFragmentNode,
+    ObjectFieldNode,
     OperationDefinitionNode,
     SelectionNode,
     ValidationRule,
@@ -37,12 +39,11 @@ from graphql import (
 
 from embedded_engine.errors import for_client
 from embedded_engine.evaluator import gathered
-from embedded_engine.masking import mask_text
+from embedded_engine.refusals import told
 from embedded_engine.resolvers.registry import Call, Fields, Resolver
 from embedded_engine.session import Session
 
 Info: TypeAlias = "GraphQLResolveInfo[Call]"
-_PLAINTEXT = re.compile(r'plaintext\s*:\s*"((?:[^"\\\n]|\\.)*)"')
 CHAIN_LIMIT = 2000
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
@@ -68,6 +69,13 @@ class ServedFields(ValidationRule):
         name = f"{parent.name}.{node.name.value}"
         if node.name.value in getattr(parent, "fields", {}) and name not in self.served:
             text = f"{name} is not supported by the embedded engine: needs Dagger's engine"
+            self.report_error(GraphQLError(text, node))
+
+    def enter_object_field(self, node: ObjectFieldNode, *_: object) -> None:
+        """Check one field of an input object: ports are forwarded over TCP only."""
+        udp = isinstance(node.value, EnumValueNode) and node.value.value == "UDP"
+        if udp and str(self.context.get_parent_input_type()).rstrip("!") == "PortForward":
+            text = "PortForward(protocol: UDP) is not supported by the embedded engine: needs Dagger's engine"
             self.report_error(GraphQLError(text, node))
 
 
@@ -98,7 +106,11 @@ class Api:
             return await outcome if inspect.isawaitable(outcome) else outcome
 
         results = await gathered([partial(executed, part) for part in by_root_field(document)])
-        errors = [_error(error, document, session) for result in results for error in result.errors or ()]
+        errors = [
+            _error(error, document, session, lambda text: told(text, query, variables))
+            for result in results
+            for error in result.errors or ()
+        ]
         if errors:
             return Answer(200, {"errors": errors, "data": None})
         return Answer(
@@ -191,19 +203,20 @@ def _type_name(value: object, *_: object) -> str:
 
 
 def _refusal(problems: list[GraphQLError], code: str, query: str) -> Answer:
-    plaintexts = _PLAINTEXT.findall(query)  # a refusal may quote the query, so also a setSecret in it
     errors = []
     for problem in problems:
         formatted: dict[str, Any] = dict(problem.formatted)
-        formatted["message"] = mask_text(problem.message, plaintexts)
+        formatted["message"] = told(problem.message, query)  # it may quote the query
         formatted["extensions"] = {"code": code}
         errors.append(formatted)
     return Answer(422, {"errors": errors, "data": None})
 
 
-def _error(error: GraphQLError, document: DocumentNode, session: Session) -> dict[str, Any]:
-    cause = error.original_error
-    message, extensions = for_client(cause or Exception(error.message), session.secrets.known())
+def _error(
+    error: GraphQLError, document: DocumentNode, session: Session, told: Callable[[str], str]
+) -> dict[str, Any]:
+    cause = error.original_error or Exception(told(error.message))  # without one, GraphQL itself speaks
+    message, extensions = for_client(cause, session.secrets.known())
     formatted: dict[str, Any] = {"message": message, "path": _field_names(error, document)}
     if extensions:
         formatted["extensions"] = extensions

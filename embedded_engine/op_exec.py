@@ -57,7 +57,7 @@ class Exec:
             env,
             [name for name, _ in one.volatile],
             [one.config.workdir, one.config.user],
-            [mount.recipe() for mount in one.mounts],
+            [mount.recipe() for mount in (*one.mounts, *one.sockets)],
             [[name, secret.digest] for name, secret in one.secret_env],
             [[alias, service.digest] for alias, service in one.services],
         )

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from embedded_engine.elements import HealthcheckConfig
 from embedded_engine.events import Events
 from embedded_engine.failures import CommandFailure
 from embedded_engine.flights import Flights
+from embedded_engine.image_config import parse_duration
 from embedded_engine.masking import Hidden, mask_text
 from embedded_engine.operations import Work, digest_of
-from embedded_engine.runtime.port import RunningService, ServiceFailed, ServicePort
+from embedded_engine.runtime.port import HealthCheck, Readiness, RunningService, ServiceFailed, ServicePort
 from embedded_engine.steps import prepared, with_services
 from embedded_engine.values import Container, Service
 
 READY_LIMIT_S = 120.0
+_NS = 10**9
 
 
 class ServiceError(CommandFailure):
@@ -41,14 +44,17 @@ class Services:
 
     async def _start(self, work: Work, service: Service) -> RunningService:
         await self._release(service.digest)
-        container = service.container
-        assert container is not None  # noqa: S101  # host services never come here
+        if service.container is None:
+            forwards = tuple((frontend or backend, backend) for frontend, backend, _ in service.forwards)
+            one = await work.runtime.host_service(hostname_of(service), service.host, forwards)
+            self.up[service.digest] = one
+            return one
         async with contextlib.AsyncExitStack() as stack:
-            ready = await stack.enter_async_context(prepared(work, container, service.args))
-            step = await with_services(work, container, ready.step)
+            ready = await stack.enter_async_context(prepared(work, service.container, service.args))
+            step = await with_services(work, service.container, ready.step)
             try:
                 one = await work.runtime.start_service(
-                    step, hostname_of(service), ports_of(container), READY_LIMIT_S
+                    step, hostname_of(service), readiness_of(service.container)
                 )
             except ServiceFailed as failure:
                 raise _told(failure, service, ready.masks) from failure
@@ -87,10 +93,23 @@ def hostname_of(service: Service) -> str:
     return service.hostname or "s" + digest_of("hostname", service.digest)[:12]
 
 
-def ports_of(container: Container) -> tuple[ServicePort, ...]:
-    """The ports to wait for: all exposed ones but those told to be skipped."""
-    return tuple(
+def readiness_of(container: Container) -> Readiness:
+    """When it is ready: by its health check, else by its exposed ports but those told to be skipped."""
+    ports = tuple(
         ServicePort(p.port, p.protocol, probe=not p.skip_healthcheck) for p in container.config.ports
+    )
+    health = container.config.healthcheck
+    return Readiness(ports, _health_check(health) if health else None, READY_LIMIT_S)
+
+
+def _health_check(health: HealthcheckConfig) -> HealthCheck:
+    pause = parse_duration(health.start_interval) or parse_duration(health.interval)
+    return HealthCheck(
+        args=("/bin/sh", "-c", *health.args) if health.shell else health.args,
+        timeout_s=(parse_duration(health.timeout) or 30 * _NS) / _NS,
+        start_period_s=parse_duration(health.start_period) / _NS,
+        pause_s=(pause or 5 * _NS) / _NS,
+        retries=health.retries or 3,
     )
 
 

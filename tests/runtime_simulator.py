@@ -31,10 +31,10 @@ from embedded_engine.runtime.port import (
     Outgoing,
     OutImage,
     PulledImage,
+    Readiness,
     RunningService,
     RuntimeFailure,
     ServiceFailed,
-    ServicePort,
     SetupFailure,
     Snapshot,
     Write,
@@ -172,15 +172,20 @@ class SimulatedRuntime:
             snapshot = self.parents[snapshot]
         return tuple(reversed(chain))
 
-    async def start_service(
-        self, step: ExecStep, hostname: str, ports: Sequence[ServicePort], timeout_s: float = 120
-    ) -> RunningService:
+    async def start_service(self, step: ExecStep, hostname: str, wanted: Readiness) -> RunningService:
         if step.args[0] == "exit":
             raise ServiceFailed(
                 f"exit code: {step.args[1]}", exit_code=int(step.args[1]), stderr="why", args=step.args
             )
         await anyio.sleep(0.01)
-        service = SimulatedService(hostname, step)
+        service = SimulatedService(hostname, step, wanted=wanted)
+        self.services.append(service)
+        return service
+
+    async def host_service(
+        self, hostname: str, host: str, forwards: tuple[tuple[int, int], ...]
+    ) -> RunningService:
+        service = SimulatedService(hostname, ExecStep(SCRATCH, (host, *map(str, forwards))))
         self.services.append(service)
         return service
 
@@ -221,6 +226,7 @@ class SimulatedService:
     step: ExecStep
     address: str = "10.0.0.2"
     code: int | None = None
+    wanted: Readiness | None = None
 
     def reach(self, port: int) -> tuple[str, int]:
         return "127.0.0.1", port

@@ -133,9 +133,7 @@ def as_service(
 def with_service_binding(call: Call, container: Container, *, alias: str, service: str) -> Container:
     """Execs that follow reach ``service`` as ``alias``; it runs while they do."""
     bound = call.session.objects.get(Service, service)
-    if bound.container is None:
-        raise ApiError(
-            "only a container's service can be bound by the embedded engine: needs Dagger's engine"
-        )
+    if bound.target is not None:
+        raise ApiError("a tunnel can't be bound: bind the service that it leads to")
     others = tuple(pair for pair in container.services if pair[0] != alias)
     return container.having(services=(*others, (alias, bound)))

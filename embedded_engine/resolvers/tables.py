@@ -10,12 +10,14 @@ from embedded_engine.resolvers import (
     container_image,
     container_mounts,
     directory,
+    extras,
     file,
     git,
     host,
     http,
     root,
     services,
+    sockets,
 )
 from embedded_engine.resolvers.registry import Fields
 
@@ -33,6 +35,8 @@ _MODULES = (
     host,
     git,
     http,
+    sockets,
+    extras,
 )
 
 

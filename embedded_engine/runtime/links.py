@@ -19,8 +19,10 @@ import anyio
 
 from embedded_engine.runtime.process import CommandFailed, Hooks, Runner
 
-_BASE = int(ipaddress.IPv4Address("198.18.0.0"))
-_COUNT = 1 << 17
+NETWORK = "198.18.0.0/15"
+"""Where services have their addresses."""
+_BASE = int(ipaddress.IPv4Network(NETWORK).network_address)
+_COUNT = ipaddress.IPv4Network(NETWORK).num_addresses
 _GATEWAY = "169.254.1.1"  # on our end of every pair; only the service at the other end sees it
 _WAIT_S = 5
 LOOPBACK = "127.0.0.1"
