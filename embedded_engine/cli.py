@@ -59,7 +59,32 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="show what runs containers here, and try it")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=_doctor)
+    _add_cache(commands)
     return parser
+
+
+def _add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    cache = commands.add_parser("cache", help="give what is cached here to others, or take theirs")
+    actions = cache.add_subparsers(required=True, metavar="ACTION")
+    where = "a directory (DIR or oci:DIR) or docker://HOST/REPOSITORY[:TAG]"
+    export = actions.add_parser("export", help="add what is cached here to a cache that travels")
+    export.add_argument("destination", metavar="DEST", help=where)
+    export.set_defaults(command=_cache_export)
+    take = actions.add_parser("import", help="take in what such a cache knows; its layers come when needed")
+    take.add_argument("source", metavar="SOURCE", help=where)
+    take.set_defaults(command=_cache_import)
+
+
+def _cache_export(options: argparse.Namespace) -> int:
+    from embedded_engine.cache.commands import export  # noqa: PLC0415
+
+    return export(options.destination)
+
+
+def _cache_import(options: argparse.Namespace) -> int:
+    from embedded_engine.cache.commands import take  # noqa: PLC0415
+
+    return take(options.source)
 
 
 def _session(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from embedded_engine.events import Events
 from embedded_engine.flights import Flights
+from embedded_engine.lost import ContentLost
 from embedded_engine.operations import Operation, Outcome
 from embedded_engine.runtime.enclosure import owner_name
 from embedded_engine.runtime.port import Runtime, Snapshot
@@ -27,6 +28,18 @@ from embedded_engine.trees import Trees
 from embedded_engine.volumes import Volumes
 
 T = TypeVar("T")
+
+
+class OtherCaches(Protocol):
+    """What is known of content that is not here (cache/promises.py)."""
+
+    def has(self, kind: str, identity: str) -> bool:
+        """Whether a snapshot or tree could be had."""
+        ...
+
+    async def arrived(self) -> bool:
+        """Wait (bounded) for rows that are on their way; False if there were none to wait for."""
+        ...
 
 
 @dataclass(slots=True)
@@ -48,6 +61,7 @@ class Evaluator:
     slots: anyio.CapacityLimiter
     known: dict[str, Outcome] = field(default_factory=dict)
     snapshots: frozenset[Snapshot] | None = None
+    elsewhere: OtherCaches | None = None
 
     @classmethod
     def in_session(cls, tasks: TaskGroup, state: Path, **parts: object) -> Evaluator:
@@ -61,8 +75,10 @@ class Evaluator:
         if outcome is not None:
             return outcome
         if not operation.keep:
-            return await operation.run(self)
+            return await self.recovering(lambda: operation.run(self))
         outcome = self.store.find(operation.digest, self._exists)
+        if outcome is None and self.elsewhere is not None and await self.elsewhere.arrived():
+            outcome = self.known.get(operation.digest) or self.store.find(operation.digest, self._exists)
         if outcome is None:
             return await self.flights.join(operation.digest, lambda: self._run(operation))
         self.known[operation.digest] = outcome
@@ -72,7 +88,7 @@ class Evaluator:
     async def _run(self, operation: Operation) -> Outcome:
         running = self.events.expected(operation)
         try:
-            outcome = await operation.run(self)
+            outcome = await self.recovering(lambda: operation.run(self))
         except Exception as error:
             self.events.failed(operation, running, error)
             raise
@@ -89,6 +105,24 @@ class Evaluator:
         """See Work."""
         return self.events.watch()
 
+    async def recovering(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What ``call`` gives. What it finds lost is forgotten, so that it is made again, and tried again."""
+        lost: set[str] = set()
+        while True:
+            try:
+                return await call()
+            except ContentLost as error:
+                if error.identity in lost:
+                    raise
+                lost.add(error.identity)
+                self._forget(error.identity)
+
+    def _forget(self, identity: str) -> None:
+        self.snapshots = None
+        for digest, outcome in list(self.known.items()):
+            if identity in (outcome.snapshot, outcome.tree, *(tree for _, tree in outcome.mounts)):
+                del self.known[digest]
+
     def _exists(self, outcome: Outcome) -> bool:
         trees = [tree for _, tree in outcome.mounts]
         if outcome.tree is not None:
@@ -98,8 +132,11 @@ class Evaluator:
     def _has_snapshot(self, snapshot: Snapshot | None) -> bool:
         if not snapshot:
             return True
-        if self.snapshots is None or snapshot not in self.snapshots:
-            self.snapshots = self.runtime.present()  # another session may have made it since
+        if self.snapshots is not None and snapshot in self.snapshots:
+            return True
+        if self.elsewhere is not None and self.elsewhere.has("snapshot", snapshot):
+            return True
+        self.snapshots = self.runtime.present()  # another session may have made it since
         return snapshot in self.snapshots
 
     @contextlib.asynccontextmanager
@@ -112,16 +149,17 @@ class Evaluator:
     @contextlib.asynccontextmanager
     async def view(self, source: Operation | None) -> AsyncIterator[Path]:
         """A read-only host path of the root of what ``source`` gives."""
+        async with contextlib.AsyncExitStack() as stack:
+            yield await self.recovering(lambda: self._seen(stack, source))
+
+    async def _seen(self, stack: contextlib.AsyncExitStack, source: Operation | None) -> Path:
         outcome = Outcome() if source is None else await self.result(source)
         if outcome.tree is not None:
             tree = outcome.tree
-            yield await anyio.to_thread.run_sync(lambda: self.trees.path(tree))
-        elif outcome.snapshot:
-            async with self.runtime.mounted(outcome.snapshot) as root:
-                yield root
-        else:
-            async with self.scratch() as empty:
-                yield empty
+            return await anyio.to_thread.run_sync(lambda: self.trees.path(tree))
+        if outcome.snapshot:
+            return await stack.enter_async_context(self.runtime.mounted(outcome.snapshot))
+        return await stack.enter_async_context(self.scratch())
 
     @contextlib.asynccontextmanager
     async def scratch(self) -> AsyncIterator[Path]:

@@ -67,10 +67,14 @@ async def image_out(work: Work, containers: Sequence[Container], form: Form) -> 
 
 async def _image(work: Work, container: Container, form: Form) -> OutImage | None:
     assert container.rootfs is not None  # noqa: S101  # the caller chose those
-    outcome = await work.result(container.rootfs)
-    if not outcome.snapshot:
-        return None
-    return composed(container, await work.runtime.layers(outcome.snapshot, form.forced), form)
+    rootfs = container.rootfs
+
+    async def layers() -> tuple[LayerBlob, ...] | None:
+        snapshot = (await work.result(rootfs)).snapshot
+        return await work.runtime.layers(snapshot, form.forced) if snapshot else None
+
+    found = await work.recovering(layers)
+    return None if found is None else composed(container, found, form)
 
 
 def composed(container: Container, layers: Sequence[LayerBlob], form: Form) -> OutImage:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NewType, Protocol
+from typing import TYPE_CHECKING, ClassVar, NewType, Protocol, TypeVar
 
 from embedded_engine.runtime.port import JSON, Runtime, Snapshot
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedded_engine.trees import Trees
     from embedded_engine.volumes import Volumes
 
+T = TypeVar("T")
 TreeId = NewType("TreeId", str)
 """The content digest (64 hex) of a directory tree in the engine's tree store."""
 
@@ -82,6 +83,10 @@ class Work(Protocol):
 
     async def result(self, operation: Operation) -> Outcome:
         """The outcome of another operation: from the store, from who runs it now, or by running it."""
+        ...
+
+    async def recovering(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What ``call`` gives; content of a stored outcome that turns out lost is made again for it."""
         ...
 
     def slot(self) -> AbstractAsyncContextManager[None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 
+from embedded_engine.caching import attached
 from embedded_engine.downloads import Downloads
 from embedded_engine.evaluator import Evaluator
 from embedded_engine.events import Events
@@ -133,6 +134,7 @@ async def open_session(
             events=events,
         )
         tunnels = Tunnels(tasks)
+        cache = attached(tasks, evaluator, os.environ)
         try:
             yield Session(
                 state=state,
@@ -154,6 +156,8 @@ async def open_session(
             with anyio.CancelScope(shield=True):
                 await tunnels.close()
                 await services.close()
+                if cache is not None:
+                    await cache.close()
                 await runtime.close()
                 trees.close()
                 store.close()

@@ -167,6 +167,10 @@ class Store:
         row = self.database.execute(statement, (kind, identity)).fetchone()
         return None if row is None else (row[0], json.loads(row[1]))
 
+    def any_promises(self) -> bool:
+        """Whether anything was ever promised."""
+        return self.database.execute("SELECT 1 FROM promise LIMIT 1").fetchone() is not None
+
     def add_promises(self, place: str, promises: Iterable[tuple[str, str, JSON]]) -> None:
         """Note what ``place`` has: (kind, id, what it is there)."""
         rows = [(kind, identity, place, json.dumps(value)) for kind, identity, value in promises]
@@ -189,7 +193,8 @@ class Store:
         if digest in self.used:
             return True
         self._use(digest, time.time())
-        return self.database.execute("SELECT 1 FROM operation WHERE digest = ?", (digest,)).fetchone() is not None
+        row = self.database.execute("SELECT 1 FROM operation WHERE digest = ?", (digest,)).fetchone()
+        return row is not None
 
     def _use(self, digest: str, now: float) -> None:
         self.used.add(digest)

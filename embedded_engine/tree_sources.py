@@ -58,9 +58,13 @@ async def tree_of(work: Work, directory: Directory, wanted: Filter | None = None
 
     Raises TreeError, or what the source's evaluation raises.
     """
-    wanted = wanted or Filter()
     if directory.source is None:
         return find_directory(EMPTY, directory.path)
+    return await work.recovering(lambda: _tree_of(work, directory, wanted or Filter()))
+
+
+async def _tree_of(work: Work, directory: Directory, wanted: Filter) -> DirEntry:
+    assert directory.source is not None  # noqa: S101  # tree_of looked
     outcome = await work.result(directory.source)
     tree, path = outcome.tree, directory.path
     if tree is None:
@@ -81,6 +85,11 @@ async def entry_of(work: Work, file: File) -> FileEntry:
     """The file as it is in the store. Raises TreeError, or what its source's evaluation raises."""
     if file.source is None:
         raise TreeError(f"stat {file.path}: no such file or directory")
+    return await work.recovering(lambda: _entry_of(work, file))
+
+
+async def _entry_of(work: Work, file: File) -> FileEntry:
+    assert file.source is not None  # noqa: S101  # entry_of looked
     tree = (await work.result(file.source)).tree
     if tree is not None:
         return await in_thread(lambda: find_file(work.trees.get(tree), told_path(file)))

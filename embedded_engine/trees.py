@@ -16,6 +16,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import anyio.to_thread
 
@@ -33,9 +34,22 @@ from embedded_engine.host_import import Origin, Reader, rules_above, told
 from embedded_engine.operations import TreeId
 from embedded_engine.tree_index import TreeIndex
 
+TREE = "tree"
 _TREES_KEPT = 4096
 _STARTING = "starting-"
 _DIGEST_LENGTH = 64
+
+
+class TreesElsewhere(Protocol):
+    """Brings trees that are not in the store when something needs them (cache/promises.py)."""
+
+    def has(self, kind: str, identity: str) -> bool:
+        """Whether it could be had."""
+        ...
+
+    def restore_tree(self, tree: str) -> None:
+        """Take it into the store. Raises lost.ContentLost."""
+        ...
 
 
 class Trees:
@@ -55,6 +69,8 @@ class Trees:
         self._stored: set[str] = set()
         self.derived: dict[str, TreeId] = {}
         """The trees that operations of this session ended in, by the operation's digest."""
+        self.elsewhere: TreesElsewhere | None = None
+        self._whole: set[str] = set()
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
 
@@ -94,8 +110,16 @@ class Trees:
                 self._unstored(child, bodies)
 
     def get(self, tree: TreeId) -> DirEntry:
-        """The tree with this id. Raises TreeError."""
+        """The tree with this id, brought from elsewhere if need be. Raises TreeError or ContentLost."""
+        self._bring(tree)
         return self._load(tree)
+
+    def _bring(self, tree: TreeId) -> None:
+        if self.elsewhere is None or tree in self._whole:
+            return
+        if not self.complete(tree) and self.elsewhere.has(TREE, tree):
+            self.elsewhere.restore_tree(tree)
+        self._whole.add(tree)
 
     def _load(self, digest: str) -> DirEntry:
         entry = self._loaded.get(digest)
@@ -109,6 +133,10 @@ class Trees:
         return entry
 
     def has(self, tree: TreeId) -> bool:
+        """Whether the tree and all its bytes are there, or can be had."""
+        return self.complete(tree) or (self.elsewhere is not None and self.elsewhere.has(TREE, tree))
+
+    def complete(self, tree: TreeId) -> bool:
         """Whether the tree and all its bytes are there."""
         try:
             return self._complete(self._load(tree))
@@ -168,6 +196,7 @@ class Trees:
         with lock:
             if final.is_dir():
                 return final
+            self._bring(tree)
             entry = self._load(tree)
             fresh = self.root / f".{self._token}-{tree}"
             try:
@@ -219,6 +248,7 @@ class Trees:
         self.blobs.drop_all_but(contents)
         self._loaded.clear()
         self._stored.clear()
+        self._whole.clear()
         return before - _size_of(self.blobs.root)
 
 

@@ -74,6 +74,10 @@ class State:
         """(id, name) of the working containers in storage."""
         return tuple((one["id"], (one.get("names") or [""])[0]) for one in self._index("containers"))
 
+    def layer_digests(self) -> frozenset[str]:
+        """The raw digests of the layers in storage."""
+        return frozenset(str(layer.get("diff-digest", "")) for layer in self._index("layers"))
+
     def image_config(self, snapshot: Snapshot) -> dict[str, Any]:
         """The OCI config document of an image in storage. Raises FileNotFoundError if it is not there."""
         # containers-storage names a file "=" + base64(key) when the key has characters such as ":"
