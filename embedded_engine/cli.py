@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedded_engine import __version__
 from embedded_engine.progress.choose import MODES, Showing, asked
-from embedded_engine.runtime import rootless
+from embedded_engine.runtime import private_mounts, rootless
 from embedded_engine.state import StartFailed
 
 
@@ -90,12 +90,14 @@ def _cache_import(options: argparse.Namespace) -> int:
 def _session(options: argparse.Namespace) -> int:
     from embedded_engine.serving import serve_until_stdin_closes  # noqa: PLC0415
 
+    private_mounts.enter()
     return serve_until_stdin_closes(_workdir(options.workdir), _showing(options))
 
 
 def _run(options: argparse.Namespace) -> int:
     from embedded_engine.serving import serve_program  # noqa: PLC0415
 
+    private_mounts.enter()
     command = [options.program, *options.arguments]
     return serve_program(command, _workdir(options.workdir), _showing(options))
 

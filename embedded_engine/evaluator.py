@@ -19,8 +19,8 @@ from embedded_engine.events import Events
 from embedded_engine.flights import Flights
 from embedded_engine.lost import ContentLost
 from embedded_engine.operations import Operation, Outcome
-from embedded_engine.runtime.enclosure import owner_name
 from embedded_engine.runtime.port import Runtime, Snapshot
+from embedded_engine.runtime.process_names import owner_name
 from embedded_engine.secrets import Secrets
 from embedded_engine.services import Services
 from embedded_engine.store import Store

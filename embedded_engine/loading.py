@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from embedded_engine.session import Session
 
 
+class NotLoaded(Exception):
+    """The session could not begin."""
+
+
 @dataclass(slots=True)
 class LoadedApi:
     """The session and its API, once they are there."""
@@ -22,12 +26,21 @@ class LoadedApi:
     ready: anyio.Event = field(default_factory=anyio.Event)
     parts: list[tuple[Session, Api]] = field(default_factory=list)
 
+    error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """They will never be there."""
+        self.error = error
+        self.ready.set()
+
     def put(self, session: Session, api: Api) -> None:
         """They are there."""
         self.parts.append((session, api))
         self.ready.set()
 
     async def get(self) -> tuple[Session, Api]:
-        """Wait for them."""
+        """Wait for them. Raises NotLoaded, which says why, if they never come."""
         await self.ready.wait()
+        if self.error is not None:
+            raise NotLoaded(f"the session could not begin: {self.error}") from self.error
         return self.parts[0]

@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import json
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import anyio
 
 from embedded_engine.events import parse_traceparent, span_id
 from embedded_engine.introspection import IntrospectionCache
-from embedded_engine.loading import LoadedApi
+from embedded_engine.loading import LoadedApi, NotLoaded
 
 if TYPE_CHECKING:
     from embedded_engine.api import Answer
@@ -83,9 +83,9 @@ class Application:
             self.introspection.offer(request.query, body)
         await _respond(send, answer.status, body, _JSON)
 
-    async def _answered(self, request: Request, receive: Receive) -> Answer | None:
+    async def _answered(self, request: Request, receive: Receive) -> Answer | Refusal | None:
         """The answer, or None if the client went away (its work is then cancelled) or the session ended."""
-        answer = None
+        answer: Answer | Refusal | None = None
         async with anyio.create_task_group() as group:
             self.requests.add(group.cancel_scope)
             group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
@@ -96,13 +96,24 @@ class Application:
             group.cancel_scope.cancel()
         return answer
 
-    async def _safe_answer(self, request: Request) -> Answer:
+    async def _safe_answer(self, request: Request) -> Answer | Refusal:
         """The answer; a fault of ours is told like any error, since a 500 would only be asked again."""
-        session, api = await self.loaded.get()
+        try:
+            session, api = await self.loaded.get()
+        except NotLoaded as error:
+            return Refusal({"errors": [{"message": str(error), "path": []}], "data": None})
         try:
             return await api.answer(session, request.query, request.variables, request.operation)
         except Exception as error:
             return api.fault(session, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer of a session that could not begin."""
+
+    body: Mapping[str, Any]
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)

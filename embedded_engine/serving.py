@@ -24,6 +24,7 @@ from embedded_engine.introspection import IntrospectionCache
 from embedded_engine.loading import LoadedApi
 from embedded_engine.progress.choose import Showing, Shown, stderr_is_terminal
 from embedded_engine.progress.program import Streams, streams_beside
+from embedded_engine.runtime.private_mounts import outside
 from embedded_engine.server import Application
 from embedded_engine.state import StartFailed, state_directory
 from embedded_engine.store import Store
@@ -39,7 +40,11 @@ def serve_until_stdin_closes(workdir: Path, showing: Showing) -> int:
     sock, token = _listening(), secrets.token_urlsafe(32)
     store = _opened_store()
     params = {"port": sock.getsockname()[1], "session_token": token}
-    print(json.dumps(params), flush=True)  # noqa: T201  # the protocol: this line, and nothing more on stdout
+    try:
+        print(json.dumps(params), flush=True)  # noqa: T201  # the protocol: this line, and nothing more on stdout
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter fails once more at its end
+        raise StartFailed("the client went away before it was told the port") from None
 
     async def serve() -> None:
         # stderr may be a terminal that the program writes to as well: no live view unless it is asked for
@@ -85,6 +90,7 @@ def _run(serve: Callable[[], Awaitable[None]]) -> None:
 
 async def _program(command: Sequence[str], environment: dict[str, str], streams: Streams) -> int:
     with anyio.open_signal_receiver(*END_SIGNALS) as signals:
+        command = outside(command)
         try:
             process = subprocess.Popen(  # noqa: ASYNC220  # quick; waiting is not
                 command, env=environment, stdout=streams.stdout, stderr=streams.stderr
@@ -141,6 +147,14 @@ async def _serving(
         ended = anyio.Event()
 
         async def hold_session() -> None:
+            try:
+                await open_and_hold()
+            except Exception as error:
+                loaded.fail(error)  # whoever asks is told, instead of waiting for ever
+                await ended.wait()
+                raise
+
+        async def open_and_hold() -> None:
             api = await anyio.to_thread.run_sync(_load_api)
             from embedded_engine.runtime.open import open_runtime  # noqa: PLC0415
             from embedded_engine.secrets import Secrets, url_passwords  # noqa: PLC0415

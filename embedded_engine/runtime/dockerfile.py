@@ -17,11 +17,12 @@ from __future__ import annotations
 import difflib
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from embedded_engine.dockerfile import from_words, numbered
@@ -41,7 +42,7 @@ from embedded_engine.runtime.port import (
     RuntimeFailure,
     Snapshot,
 )
-from embedded_engine.runtime.process import Hooks, Runner
+from embedded_engine.runtime.process import Finished, Hooks, Runner
 from embedded_engine.runtime.said import Said
 from embedded_engine.runtime.state import State
 from embedded_engine.runtime.working import EPOCH
@@ -54,6 +55,7 @@ _HEREDOC = re.compile(r"<<-?[\"']?\w")
 _MISSING = re.compile(
     r'building at STEP "(.*)": checking on sources under ".*": copier: stat: ("[^"]*"): no such file'
 )
+_DYING_S = 2.0
 _ARGS_PREFIX = re.compile(r"^\|(\d+) ")
 
 
@@ -65,6 +67,7 @@ class Builder:
     runner: Runner
     images: Images
     enclosures: Enclosures
+    clear_containers: Callable[[float], Awaitable[None]]
     policy: Sequence[str] = ()
 
     async def build(self, step: BuildStep, isolation: Isolation, settings: HostSettings) -> PulledImage:
@@ -92,9 +95,7 @@ class Builder:
                         self._by_hand(
                             step, directory, private, build_argv(step, directory, settings, options)
                         )
-                    finished = await run_networked(
-                        self.runner, isolation.network, argv, hooks=Hooks(said.take)
-                    )
+                    finished = await self._run(isolation.network, argv, Hooks(said.take))
                     said.finish()
             if finished.exit_code != 0:
                 raise _failed(text, log, finished.exit_code, finished.said)
@@ -110,6 +111,19 @@ class Builder:
         words = [_replaced(word, places) for word in argv if not word.startswith("--runtime-flag=root=")]
         title = f"docker-build {step.dockerfile}, to repeat by hand"
         hand.tell(title, build_lines(hand, step, words, (directory / "Dockerfile").read_text()))
+
+    async def _run(self, network: str, argv: Sequence[str], hooks: Hooks) -> Finished:
+        """Run ``argv``. It names its containers itself: those of one that was killed go after its last
+        process."""
+        locked = ["flock", "--shared", "--no-fork", str(self.state.builds_lock)]
+        wait_s = _DYING_S
+        try:
+            finished = await run_networked(self.runner, network, [*locked, *argv], hooks=hooks)
+            wait_s = _DYING_S if finished.exit_code > 128 else 0
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.clear_containers(wait_s)
+        return finished
 
     async def _base(self, address: str, step: BuildStep) -> str:
         """The id, in storage, of a base image with its whole config."""

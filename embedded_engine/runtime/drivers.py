@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from embedded_engine.runtime.port import SCRATCH, RuntimeFailure
-from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.process import Runner, ToolKilled
 from embedded_engine.runtime.state import State, use_driver
 from embedded_engine.runtime.working import Working
 
@@ -68,6 +68,8 @@ class Drivers:
         try:
             await self._stored(_MARK)
         except RuntimeFailure as failure:
+            if says_nothing_of_the_machine(failure):
+                raise
             return str(failure)
         return ""
 
@@ -89,6 +91,12 @@ class Drivers:
         finally:
             await self.runner.run(["buildah", "rmi", snapshot], check=False)
         return seconds
+
+
+def says_nothing_of_the_machine(failure: RuntimeFailure) -> bool:
+    """Whether an attempt failed for what passes: the tool was killed, or the disk is full."""
+    text = f"{failure} {failure.detail}".lower()
+    return isinstance(failure, ToolKilled) or "no space left on device" in text
 
 
 def copies_warning(seconds: float, reason: str) -> str:

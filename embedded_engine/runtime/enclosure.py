@@ -10,8 +10,6 @@ this process.
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ import anyio
 import anyio.to_thread
 
 from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.process_names import unique_name
 from embedded_engine.runtime.state import State
 
-PREFIX = "ee"
 CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
 OWN_PROC = "--mount-proc"
 """Lets a run see its own processes only. In a container whose /proc is masked the kernel refuses it."""
@@ -77,30 +75,3 @@ class Enclosures:
             await self.runner.run(argv, check=False)
         for directory in (enclosure.notes, enclosure.temp):
             await anyio.to_thread.run_sync(shutil.rmtree, directory, True)  # ignore_errors
-
-
-def unique_name() -> str:
-    """A name for something new of this process."""
-    return f"{owner_name()}-{secrets.token_hex(4)}"
-
-
-def owner_name() -> str:
-    """What this process's things are called: its id and start time, so that a dead owner can be told."""
-    return f"{PREFIX}-{os.getpid()}-{start_time(os.getpid())}"
-
-
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(text.rpartition(")")[2].split()[19])
-
-
-def is_orphan(name: str) -> bool:
-    """Whether something named by ``owner_name`` has lost the process that made it."""
-    parts = name.split("-")
-    if len(parts) < 3 or parts[0] != PREFIX or not parts[1].isdecimal():
-        return False
-    return str(start_time(int(parts[1]))) != parts[2]

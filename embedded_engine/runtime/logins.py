@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from embedded_engine.runtime.enclosure import owner_name
 from embedded_engine.runtime.port import Login
+from embedded_engine.runtime.process_names import owner_name
 
 MEMORY = Path("/dev/shm")  # noqa: S108  # mkdtemp makes a private directory in it
 

@@ -38,11 +38,14 @@ async def run_networked(
     async def gate(pid: int) -> None:
         await own_namespace(pid)
         slirp.append(asyncio.create_task(runner.run(slirp_argv(pid), check=False)))
-        await _ready(pid, slirp[0])
+        await _ready(runner, pid, slirp[0])
 
     whole = [*NAMESPACE, *START_WHEN_TOLD, *argv]
     try:
-        return await runner.run(whole, stdin=b"\n" + stdin, check=False, hooks=replace(hooks, gate=gate))
+        finished = await runner.run(whole, stdin=b"\n" + stdin, check=False, hooks=replace(hooks, gate=gate))
+        if slirp and slirp[0].done():  # else a command that tolerates it would be remembered without network
+            raise runner.failure(["slirp4netns"], slirp[0].result())
+        return finished
     finally:
         with anyio.CancelScope(shield=True):
             for task in slirp:
@@ -73,13 +76,16 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-async def _ready(pid: int, slirp: asyncio.Task[Finished]) -> None:
+async def _ready(runner: Runner, pid: int, slirp: asyncio.Task[Finished]) -> None:
     """Wait until the namespace has its default route."""
     routes = Path(f"/proc/{pid}/net/route")
     with anyio.move_on_after(_READY_LIMIT_S):
         while not any(line.split("\t")[1:2] == ["00000000"] for line in routes.read_text().splitlines()):
             if slirp.done():
-                raise RuntimeFailure("slirp4netns could not join a network", detail=slirp.result().said)
+                ended = slirp.result()
+                if ended.exit_code > 128:
+                    raise runner.failure(slirp_argv(pid), ended)
+                raise RuntimeFailure("slirp4netns could not join a network", detail=ended.said)
             await anyio.sleep(0.002)
         return
     raise RuntimeFailure(f"slirp4netns did not join a network within {_READY_LIMIT_S} s")

@@ -200,18 +200,19 @@ def open_runtime(
     patience = patience_s(environ)
     images = Images(state, runner, facts, registries, insecure_policy=lacking, patience_s=patience)
     host_runner = Runner({**host_environ(environ), "TMPDIR": str(state.temp)}, secrets, log)
+    garbage = Garbage(state, runner, enclosures)
     return ContainerRuntime(
         state=state,
         environ=environ,
         runner=runner,
         images=images,
         executor=Executor(runner, working, enclosures, state.temp),
-        builder=Builder(state, runner, images, enclosures, buildah_policy),
+        builder=Builder(state, runner, images, enclosures, garbage.clear_containers, buildah_policy),
         layering=Layers(state, runner, facts, skopeo_policy),
         outlet=Outlet(registries, facts, environ, patience),
         host_images=HostImages(state, host_runner, images, environ, skopeo_policy),
         views=Views(working),
         probe=Probe(state, runner, working, enclosures, facts, partial(notices.once, state.root)),
-        garbage=Garbage(state, runner, enclosures),
+        garbage=garbage,
         services=ServiceHost(runner, working, enclosures, facts, state.temp),
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from embedded_engine.runtime.buildah import Isolation
-from embedded_engine.runtime.drivers import Drivers, copies_warning
+from embedded_engine.runtime.drivers import Drivers, copies_warning, says_nothing_of_the_machine
 from embedded_engine.runtime.edits import apply_edits
 from embedded_engine.runtime.enclosure import CONTAINED, OWN_PROC, Enclosures
 from embedded_engine.runtime.machine import machine_key
@@ -148,8 +148,12 @@ class Probe:
                 try:
                     finished = await run_networked(self.runner, isolation.network, enclosure.argv(argv))
                 except RuntimeFailure as failure:
+                    if says_nothing_of_the_machine(failure):
+                        raise
                     said = "; ".join(line.strip() for line in failure.detail.splitlines()[-3:])
                     return f"{failure}: {said}" if said else str(failure)
+            if finished.exit_code and says_nothing_of_the_machine(self.runner.failure(argv, finished)):
+                raise self.runner.failure(argv, finished)
             return "" if finished.exit_code == 0 else reason_of(finished)
         return f"no answer in {_TIMEOUT_S} s"
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from embedded_engine.masking import Values, compiled, mask_text
 from embedded_engine.runtime.machine import package_line
 from embedded_engine.runtime.port import RuntimeFailure
 
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Before a tool: the kernel kills it when this process dies, however that comes (prctl(2)); costs 1 ms."""
+_KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 TAIL_LINES = 20
 TAIL_BYTES = 8_000
 _CHUNK = 1 << 16
@@ -73,6 +77,10 @@ class CommandFailed(RuntimeFailure):
         self.exit_code = exit_code
 
 
+class ToolKilled(CommandFailed):
+    """A tool was killed by somebody else: that says nothing of what it was asked to do."""
+
+
 class ToolMissing(RuntimeFailure):
     """A program is not installed; the message says how to get it."""
 
@@ -115,6 +123,10 @@ class Runner:
         last = next((line for line in reversed(detail.splitlines()) if line.strip()), "it said nothing")
         what = " ".join(argv[:2]) if argv[0] in ("buildah", "podman", "skopeo") else argv[0]
         message = f"{what} failed (exit code {finished.exit_code}): {_plain(last)}"
+        if finished.exit_code in _KILLED:
+            name = signal.Signals(finished.exit_code - 128).name
+            message = f"{what} was ended by {name} from outside (is the machine out of memory?): ask again"
+            return ToolKilled(message, exit_code=finished.exit_code, detail=detail)
         return CommandFailed(message, exit_code=finished.exit_code, detail=detail)
 
     def tell(self, text: str) -> None:
@@ -126,8 +138,12 @@ class Runner:
     async def _started(
         self, argv: Sequence[str], *, stdin: bool
     ) -> AsyncIterator[asyncio.subprocess.Process]:
+        prefix = DIES_WITH_US if argv[0] in self.options() and shutil.which(DIES_WITH_US[0]) else ()
+        if prefix and shutil.which(argv[0], path=self.environ.get("PATH")) is None:
+            raise missing(argv[0])
         try:
             process = await asyncio.create_subprocess_exec(
+                *prefix,
                 *argv,
                 stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded_engine.runtime.port import Snapshot
+from embedded_engine.runtime.process_names import owner_name
 
 OWNER_FILE = "state-directory"
 """In a run root: the state directory it belongs to, so that it can go when that is deleted."""
@@ -39,6 +40,7 @@ class State:
     runroot: Path
     driver: str = "overlay"
     mount_program: str = ""  # fuse-overlayfs, where overlay needs it
+    owner: str = field(default_factory=owner_name)
     _read: dict[Path, tuple[tuple[int, int], list[dict[str, Any]]]] = field(default_factory=dict)
 
     @property
@@ -53,7 +55,18 @@ class State:
 
     @property
     def temp(self) -> Path:
-        """For files that live as long as one call."""
+        """For files that live as long as one call; this process's own, so that others can tell when it has
+        died."""
+        return self.temps / self.owner
+
+    @property
+    def builds_lock(self) -> Path:
+        """Locked (shared) by every `buildah bud` for as long as it lives."""
+        return self.root / "builds.lock"
+
+    @property
+    def temps(self) -> Path:
+        """Where every process has its ``temp``."""
         return self.root / "tools"
 
     @property
@@ -179,7 +192,7 @@ default_ulimits = [{ulimits}]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
-image_copy_tmp_dir = "{state.temp}"
+image_copy_tmp_dir = "{state.temps}"
 [network]
 network_backend = "netavark"
 network_config_dir = "{state.root / "networks"}"

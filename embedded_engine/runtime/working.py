@@ -10,9 +10,9 @@ from pathlib import Path
 
 import anyio
 
-from embedded_engine.runtime.enclosure import unique_name
 from embedded_engine.runtime.port import SCRATCH, Snapshot
 from embedded_engine.runtime.process import Runner
+from embedded_engine.runtime.process_names import unique_name
 from embedded_engine.runtime.state import State
 
 EPOCH = 315_532_800

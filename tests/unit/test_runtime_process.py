@@ -10,7 +10,7 @@ import anyio
 import pytest
 from runtime_tools import processes_with
 
-from embedded_engine.runtime.enclosure import is_orphan, owner_name, start_time
+from embedded_engine.runtime.process_names import is_orphan, owner_name, start_time
 from embedded_engine.runtime.logins import private_directory
 from embedded_engine.runtime.process import TAIL_LINES, CommandFailed, Hooks, Runner, ToolMissing
 
