@@ -166,13 +166,14 @@ async def export(
 
 
 @fields("Container.exportImage")
-async def export_image(call: Call, container: Container, *, name: str, **arguments: Any) -> None:
+async def export_image(call: Call, container: Container, *, name: str, **arguments: Any) -> str:
     """Put the image into this machine's own store (Docker's or Podman's), which holds one platform."""
     form = _form(call, "Container.exportImage", arguments)
     image = await image_out(call.session.evaluator, _all(call, container, arguments), form)
     if isinstance(image, OutIndex):
         raise _unserved("Container.exportImage", "platformVariants")
     await call.session.runtime.give_host_image(image, full_address(name.partition("@")[0]))
+    return ""  # the schema has a Void there that is not null
 
 
 async def write_archive(call: Call, image: Outgoing, target: Path) -> None:

@@ -25,6 +25,7 @@ from embedded_engine.runtime.logins import auth_file, host_of, is_loopback, priv
 from embedded_engine.runtime.places import remember_place
 from embedded_engine.runtime.port import Facts, Login, PulledImage, RuntimeFailure, Snapshot
 from embedded_engine.runtime.process import CommandFailed, Runner
+from embedded_engine.runtime.recompress import MEDIA_TYPES, compression_of
 from embedded_engine.runtime.registries import Registries
 from embedded_engine.runtime.stalls import run_watched
 from embedded_engine.runtime.state import State
@@ -142,14 +143,33 @@ class Images:
         diff_ids = config["rootfs"]["diff_ids"]
         if len(diff_ids) != len(layers):
             raise RuntimeFailure("the image's config and manifest name different numbers of layers")
+        layers = [{**one, "mediaType": self._media_type(one)} for one in layers]
         bare = oci.bare_config(config, diff_ids)
         snapshot = Snapshot(oci.digest_of(bare).removeprefix("sha256:"))
         if snapshot not in self.state.present():
             await self.store(bare, layers, f"containers-storage:@{snapshot}")
         for diff_id, layer in zip(diff_ids, layers, strict=True):
-            known = {name: layer[name] for name in ("digest", "size", "mediaType")}
-            self.facts.remember(LAYER_FACT, diff_id, {"diff_id": diff_id, **known})
+            self._remember_layer(diff_id, layer)
         return PulledImage(snapshot, dict(config))
+
+    def _media_type(self, layer: Mapping[str, Any]) -> str:
+        """A layer's type by its first bytes: of a Docker archive Skopeo says gzip where a plain tar is."""
+        with self.state.blob(layer["digest"]).open("rb") as stream:
+            magic = stream.read(4)
+        if magic.startswith(b"\x1f\x8b"):
+            return MEDIA_TYPES["gzip"]
+        return MEDIA_TYPES["zstd" if magic == b"\x28\xb5\x2f\xfd" else "uncompressed"]
+
+    def _remember_layer(self, diff_id: str, layer: Mapping[str, Any]) -> None:
+        """As what blob a layer leaves again. The first one seen stays, so that digests do too; a compressed
+        one takes the place of one that is not."""
+        known = self.facts.fact(LAYER_FACT, diff_id)
+        if isinstance(known, dict) and self.state.blob(str(known["digest"])).exists():
+            loose = compression_of(str(known["mediaType"])) == "uncompressed"
+            if not loose or compression_of(layer["mediaType"]) == "uncompressed":
+                return
+        fact = {name: layer[name] for name in ("digest", "size", "mediaType")}
+        self.facts.remember(LAYER_FACT, diff_id, {"diff_id": diff_id, **fact})
 
     def _json(self, digest: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.state.blob(digest).read_bytes())
