@@ -1,0 +1,1 @@
+"""Faults of the embedded engine: kills at random moments, and what must hold afterwards."""
