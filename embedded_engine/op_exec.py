@@ -14,6 +14,7 @@ from embedded_engine.masking import mask_text
 from embedded_engine.operations import Operation, Outcome, TreeId, Work, digest_of
 from embedded_engine.resolvers.registry import ApiError
 from embedded_engine.runtime.port import JSON, ExecResult, ExecStep, RuntimeFailure, SetupFailure
+from embedded_engine.services import settled
 from embedded_engine.steps import Prepared, environment, prepared, with_services
 from embedded_engine.values import Container, Directory, DirectoryMount, File, digest_or_none
 
@@ -91,6 +92,8 @@ class Exec:
             )
             async with work.slot():
                 result = await self._executed(work, step, ready)
+            if not self.allowed(result.exit_code):
+                await settled(step.services)
             self._check_services(step, result)
             if not self.allowed(result.exit_code):
                 raise self._failed(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import anyio
@@ -19,6 +20,7 @@ from embedded_engine.steps import prepared, with_services
 from embedded_engine.values import Container, Service
 
 READY_LIMIT_S = 120.0
+SETTLE_S = 0.3
 _NS = 10**9
 
 
@@ -82,6 +84,14 @@ class Services:
         stack = self.holding.pop(digest, None)
         if stack is not None:
             await stack.aclose()
+
+
+async def settled(services: Iterable[RunningService]) -> None:
+    """Wait a moment for the end of one to show: a client sees a closed connection before we see the exit."""
+    watched = list(services)
+    with anyio.move_on_after(SETTLE_S):
+        while watched and all(one.exit_code() is None for one in watched):  # noqa: ASYNC110  # it tells nobody
+            await anyio.sleep(0.02)
 
 
 async def _stop(service: RunningService) -> None:

@@ -11,7 +11,7 @@ import pytest
 from engine_home import EngineHome
 from runtime_tools import Base, Facts, base_runtime, mounts_below, processes_with
 
-from embedded_engine.runtime.port import ServiceFailed, ServicePort
+from embedded_engine.runtime.port import Readiness, ServiceFailed, ServicePort
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 FACTS = Facts()
@@ -27,7 +27,8 @@ use IO::Socket::INET;
 my $c = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => 8080, Timeout => 3) or exit 9;
 local $/; print <$c>;
 """
-PORT = (ServicePort(8080),)
+PORT = Readiness((ServicePort(8080),))
+NONE = Readiness()
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,10 @@ def server(base: Base, name: str) -> dict[str, object]:
 
 
 async def test_two_services_with_one_port_each_answer_as_themselves(base: Base) -> None:
-    one = await base.runtime.start_service(**server(base, "one"), ports=PORT)  # type: ignore[arg-type]
+    one = await base.runtime.start_service(**server(base, "one"), wanted=PORT)  # type: ignore[arg-type]
     if one.address == "127.0.0.1":
         pytest.skip("services share the host's network on this machine")
-    two = await base.runtime.start_service(**server(base, "two"), ports=PORT)  # type: ignore[arg-type]
+    two = await base.runtime.start_service(**server(base, "two"), wanted=PORT)  # type: ignore[arg-type]
     for service, name in ((one, "one"), (two, "two")):
         step = base.step(
             "perl", "-e", CLIENT, "web", hosts=((service.address, ("web",)),), services=(service,)
@@ -61,9 +62,9 @@ async def test_two_services_with_one_port_each_answer_as_themselves(base: Base) 
 
 
 async def test_a_service_reaches_another(base: Base) -> None:
-    one = await base.runtime.start_service(**server(base, "one"), ports=PORT)  # type: ignore[arg-type]
+    one = await base.runtime.start_service(**server(base, "one"), wanted=PORT)  # type: ignore[arg-type]
     step = base.step("perl", "-e", CLIENT, "first", hosts=((one.address, ("first",)),))
-    client = await base.runtime.start_service(step, "client", ())
+    client = await base.runtime.start_service(step, "client", NONE)
     with anyio.fail_after(10):
         while client.exit_code() is None:  # noqa: ASYNC110  # the port has no event
             await anyio.sleep(0.02)
@@ -71,7 +72,7 @@ async def test_a_service_reaches_another(base: Base) -> None:
 
 
 async def test_stop_lets_it_end_by_itself(base: Base) -> None:
-    service = await base.runtime.start_service(**server(base, "one"), ports=PORT)  # type: ignore[arg-type]
+    service = await base.runtime.start_service(**server(base, "one"), wanted=PORT)  # type: ignore[arg-type]
     assert service.exit_code() is None
     await service.stop()
     assert service.exit_code() == 0
@@ -90,16 +91,17 @@ async def test_one_that_never_listens_is_given_up_with_its_log(base: Base, state
     step = base.step("sh", "-c", "echo thinking >&2; sleep 14142")
     started = time.monotonic()
     with pytest.raises(ServiceFailed, match=r"port 8080 did not accept a connection within 1 s") as caught:
-        await base.runtime.start_service(step, "mute", PORT, timeout_s=1)
+        await base.runtime.start_service(step, "mute", Readiness(PORT.ports, timeout_s=1))
     assert time.monotonic() - started < 5
     assert caught.value.stderr == "thinking\n"
+    assert str(caught.value).endswith("\nthinking"), "its log's end is in the message"
     assert processes_with("sleep 14142") == []
     assert mounts_below(state) == []
 
 
 async def test_close_ends_what_still_runs(home: EngineHome, state: Path) -> None:
     async with base_runtime(state, home.base, FACTS) as base:
-        await base.runtime.start_service(base.step("sleep", "16180"), "sleeper", ())
+        await base.runtime.start_service(base.step("sleep", "16180"), "sleeper", NONE)
         assert processes_with("sleep 16180")
     assert processes_with("sleep 16180") == []
     assert mounts_below(state) == []
