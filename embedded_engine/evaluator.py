@@ -19,7 +19,7 @@ from embedded_engine.events import Events
 from embedded_engine.flights import Flights
 from embedded_engine.lost import ContentLost
 from embedded_engine.operations import Operation, Outcome
-from embedded_engine.runtime.port import Runtime, Snapshot
+from embedded_engine.runtime.port import Runtime, RuntimeFailure, Snapshot
 from embedded_engine.runtime.process_names import owner_name
 from embedded_engine.secrets import Secrets
 from embedded_engine.services import Services
@@ -113,7 +113,7 @@ class Evaluator:
                 return await call()
             except ContentLost as error:
                 if error.identity in lost:
-                    raise
+                    raise RuntimeFailure(str(error)) from error
                 lost.add(error.identity)
                 self._forget(error.identity)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from embedded_engine.runtime.port import RuntimeFailure
 
+class ContentLost(Exception):
+    """A snapshot or tree that was believed to be there is not: what made it has to run again.
 
-class ContentLost(RuntimeFailure):
-    """A snapshot or tree that was believed to be there is not: what made it has to run again."""
+    No RuntimeFailure, since it is for the evaluator and nobody in between.
+    """
 
     def __init__(self, identity: str, message: str) -> None:
         super().__init__(message)

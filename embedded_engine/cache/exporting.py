@@ -25,6 +25,7 @@ from embedded_engine.cache.index import (
 from embedded_engine.cache.packs import packed
 from embedded_engine.cache.places import Place
 from embedded_engine.cache.reading import open_place, read_index
+from embedded_engine.lost import ContentLost
 from embedded_engine.operations import Outcome, TreeId
 from embedded_engine.runtime.open import ContainerRuntime
 from embedded_engine.runtime.port import RuntimeFailure, Snapshot
@@ -110,7 +111,7 @@ class Exporter:
                 outcome = replace(outcome, snapshot=parts.identity)
             for tree in row.trees:
                 single.trees[tree] = await self._tree(tree)
-        except (RuntimeFailure, OSError):
+        except (RuntimeFailure, ContentLost, OSError):
             return False
         single.rows[row.digest] = replace(row, outcome=outcome)
         self.ours.add(single)
