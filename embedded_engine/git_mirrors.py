@@ -24,6 +24,8 @@ from embedded_engine.git_refs import Found, RefUnknown
 from embedded_engine.runtime.git import UPLOAD_PACK, Access, Git, GitFailed
 
 _KEPT = "refs/kept/"
+LOCK = "lock"
+"""In a remote's directory: held by who fetches; its time is that of the last use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Mirrors:
         Raises GitFailed or RefUnknown.
         """
         home = self._home(remote)
+        home.mkdir(parents=True, exist_ok=True)
+        (home / LOCK).touch()  # when it was last used
         full, shallow = home / "full.git", home / "shallow.git"
         for place in (full,) if whole else (full, shallow):
             if await self.has(place, wanted.commit):
@@ -126,7 +130,7 @@ class Mirrors:
 @contextlib.asynccontextmanager
 async def _locked(home: Path) -> AsyncIterator[None]:
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
+    with (home / LOCK).open("w") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,3 +138,19 @@ async def _locked(home: Path) -> AsyncIterator[None]:
             except BlockingIOError:
                 await anyio.sleep(0.05)  # asked again rather than waited for, so that it can be cancelled
         yield
+
+
+def drop_mirror(home: Path) -> bool:
+    """Remove a remote's copies (a directory below ``STATE/git``) unless someone fetches into them now.
+
+    A session that reads from them fetches again. For who clears the state by least-recent use.
+    """
+    with (home / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        for place in home.iterdir():
+            if place.name != LOCK:
+                shutil.rmtree(place, ignore_errors=True)
+    return True

@@ -69,7 +69,9 @@ class GitSources:
                 yield Remote(f"file://{place}", repository.shown, Access(), local=True)
             return
         url = candidates(repository.url)[0]
-        with private_directory(self.root.parent) as private:
+        fallback = self.root.parent / "tools"
+        fallback.mkdir(parents=True, exist_ok=True)
+        with private_directory(fallback) as private:
             yield Remote(url.text, url.text, await _access(work, repository, url, private))
 
     async def checkout(self, work: Work, ref: GitRef, target: Path, wanted: Wanted) -> None:

@@ -146,6 +146,11 @@ def _limit() -> int:
 
 def reason_of(error: Exception) -> str:
     """An httpx error in words; some have none."""
+    cause: BaseException | None = error
+    while cause is not None:  # the system's own word is at the bottom: connection refused, name unknown
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     words = str(error).splitlines()
     name = type(error).__name__
     known = {"ReadTimeout": f"no data for {STALL_S} s", "ConnectTimeout": "no connection within 30 s"}

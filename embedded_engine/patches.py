@@ -37,7 +37,7 @@ class Patched:
             try:
                 await self.git.run(*argv, at=target, stdin=patch, what="git apply")
             except GitFailed as failure:
-                raise TreeError(f"{failure}\n{failure.detail}") from failure
+                raise TreeError(str(failure), detail=failure.detail) from failure
             origin = Origin("the patched directory", "container")
             after = await in_thread(lambda: work.trees.read_directory(target, origin))
         kept = _with_times(after, tree)

@@ -121,7 +121,7 @@ def tunnel(call: Call, _: object, *, service: str, native: bool, ports: Ports) -
 def host_service(_: Call, __: object, *, ports: Ports, host: str) -> Service:
     """Ports of this machine (or of ``host``, as seen from it) as a service that containers can bind."""
     if not ports:
-        raise ApiError("Host.service: no ports specified")
+        raise ApiError("no ports specified")
     return Service(host=host, forwards=_forwards("Host.service", ports))
 
 

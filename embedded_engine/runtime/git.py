@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from embedded_engine.masking import mask_text
 from embedded_engine.runtime.port import RuntimeFailure
 from embedded_engine.runtime.process import Finished, Runner, tail
 
@@ -46,11 +47,11 @@ repositories one doesn't trust (git-upload-pack(1), SECURITY)."""
 
 
 class GitFailed(RuntimeFailure):
-    """git ended with an error; ``said`` is what it said, in lower case."""
+    """git ended with an error; ``said`` is all it said, in lower case."""
 
-    def __init__(self, message: str, *, detail: str = "") -> None:
+    def __init__(self, message: str, *, said: str = "", detail: str = "") -> None:
         super().__init__(message, detail=detail)
-        self.said = detail.lower()
+        self.said = said.lower()
 
     @property
     def unauthorised(self) -> bool:
@@ -108,7 +109,8 @@ class Git:
         """
         finished = await self.attempt(*args, access=access, at=at, stdin=stdin)
         if finished.exit_code:
-            raise _failure(args, finished, what)
+            masks = (*self.secrets(), *(access.masks if access else ()))
+            raise _failure(args, finished, what, masks)
         return finished.stdout.decode("utf-8", "replace")
 
     async def attempt(
@@ -176,12 +178,15 @@ def _find_git(environ: Mapping[str, str]) -> None:
         )
 
 
-def _failure(args: tuple[str, ...], finished: Finished, what: str) -> GitFailed:
-    said = tail(finished.stderr)
-    lines = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "remote:"))]
-    last = (lines or said.splitlines() or [f"exit code {finished.exit_code}"])[0]
-    failure = GitFailed(f"{what or f'git {args[0]}'}: {last.partition(': ')[2] or last}", detail=said)
+def _failure(args: tuple[str, ...], finished: Finished, what: str, masks: Iterable[str]) -> GitFailed:
+    """The line that says why as the message, the others as the detail."""
+    said = mask_text(tail(finished.stderr), masks)
+    lines = said.splitlines() or [f"exit code {finished.exit_code}"]
+    first = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[0])
+    detail = "\n".join(line for line in lines if line != first)
+    message = f"{what or f'git {args[0]}'}: {first.removeprefix('fatal: ').removeprefix('error: ')}"
+    failure = GitFailed(message, said=said, detail=detail)
     if failure.unauthorised:
         hint = "give httpAuthToken or httpAuthHeader (http), sshAuthSocket or an agent in SSH_AUTH_SOCK (ssh)"
-        return GitFailed(f"{failure}; it wants other credentials: {hint}", detail=said)
+        return GitFailed(f"{message}; it wants other credentials: {hint}", said=said, detail=detail)
     return failure

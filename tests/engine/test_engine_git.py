@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from git_server import GitServer, commit, git, git_server, repository
 from simulated_sessions import Client, simulated_session
 
+from embedded_engine.git_mirrors import drop_mirror
 from embedded_engine.git_sources import GitSources
 from embedded_engine.runtime.git import Git
 
@@ -313,6 +315,36 @@ async def test_submodules_come_with_their_parent(client: Client, tmp_path: Path)
     with git_server(repos) as server:
         message = await client.fails(over_http(server, "outer"), "head", "tree", "entries")
         assert "submodules of" in message, "a repository may not name one of this machine as its part"
+
+
+async def test_over_ssh_with_the_agent_and_the_hosts_that_were_given(
+    client: Client, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh itself is stood in for by a script that runs here what it was to run there."""
+    bin_, seen = tmp_path / "bin", tmp_path / "seen"
+    bin_.mkdir()
+    options = 'while :; do case "$1" in -o) shift 2;; -*) shift;; *) break;; esac; done; shift'
+    script = f'echo "$SSH_AUTH_SOCK $*" >> {seen}; {options}; exec sh -c "$*"'
+    (bin_ / "ssh").write_text(f"#!/bin/sh\n{script}\n")
+    (bin_ / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    socket = await client.id("host", 'unixSocket(path: "agent.sock")')
+    given = f'sshAuthSocket: {socket}, sshKnownHosts: "forge.test ssh-ed25519 A"'
+    repo = f'git(url: "git@forge.test:{origin}", {given})'
+    assert await client.ask(repo, "head", PLAIN, "entries") == ["a.txt"]
+    line = seen.read_text().splitlines()[0]
+    assert line.startswith(f"{client.session.workdir}/agent.sock ")
+    assert "-oStrictHostKeyChecking=yes" in line and "-oBatchMode=yes" in line and "git@forge.test" in line
+    await client.ask(f'git(url: "ssh://forge.test{origin}")', "url")
+    assert "-oStrictHostKeyChecking=accept-new" in seen.read_text().splitlines()[-1]
+
+
+async def test_copies_not_used_for_long_can_be_dropped(client: Client, origin: Path) -> None:
+    await client.ask(named(origin), "head", PLAIN, "entries")
+    (home,) = (client.session.state / "git").iterdir()
+    assert drop_mirror(home)
+    assert [left.name for left in home.iterdir()] == ["lock"]
+    assert await client.ask(named(origin), "head", "tree", "entries") == [".git/", "a.txt"]
 
 
 async def test_ids_of_repositories_and_refs_lead_back(client: Client, origin: Path) -> None:

@@ -84,7 +84,7 @@ async def test_host_ports_are_a_service_by_name(client: Client) -> None:
 @pytest.mark.parametrize(
     ("chain", "message"),
     [
-        (("host", "service(ports: [])"), "Host.service: no ports specified"),
+        (("host", "service(ports: [])"), "no ports specified"),
         (
             ("host", "service(ports: [{backend: 70000}])"),
             "Host.service: ports are between 1 and 65535, not 70000",
