@@ -64,8 +64,8 @@ class Grype(Section):
 
     image: PinnedImage
     """Its container, by digest, like "docker.io/anchore/grype@sha256:…"."""
-    command: tuple[_Text, ...] = ("grype",)
-    """How it is started in its image."""
+    command: tuple[_Text, ...] = ("/grype",)
+    """How it is started in its image: there, in the one of its makers, which has no PATH."""
     database: _Text | None = None
     """Its cache directory with the database in it, relative to that of modelport.yaml."""
     database_url: _Text | None = None

@@ -1,8 +1,8 @@
 """Grype (https://github.com/anchore/grype) as a scanner, in a container of its own, over the image's files.
 
-Written after its documented JSON (https://oss.anchore.com/docs/guides/vulnerability/json/) and the samples of
-its own tests. It ends with 0 whatever it found unless ``fail-on`` is set, and with 1 on an error: any other
-code than 0 is "could not look".
+Its JSON: https://oss.anchore.com/docs/guides/vulnerability/json/. It ends with 0 whatever it found unless
+``fail-on`` is set, and with 1 on an error, without a database too: any other code than 0 is "could not look",
+with the last line of its log. So it isn't started with ``--quiet``, which takes that line away.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from anyio import to_thread
+
 from pipelines.config_scan import ScanPolicy, Severity
 from pipelines.scanners.advisories import normalised
 from pipelines.scanners.port import CouldNotLookError, Finding, ImageView, ScannerName, ScannerResult, Tool
-from pipelines.scanners.tools import DAY, Answer, json_of, rated, titled
+from pipelines.scanners.tools import Answer, database_in, digest_of, json_of, rated, titled, tool_of
 
 if TYPE_CHECKING:
     from pipelines.config_other_scanners import Grype as GrypeSection
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 CACHE: Final = "/modelport/grype"
 """Its database's directory in its container."""
-ARGUMENTS: Final = ("dir:/image", "--output=json", "--quiet")
+ARGUMENTS: Final = ("dir:/image", "--output=json")
+MARKS: Final = (b"SQLite format 3",)
 ENVIRONMENT: Final = {
     "GRYPE_DB_CACHE_DIR": CACHE,
     "GRYPE_CHECK_FOR_APP_UPDATE": "false",
@@ -56,6 +59,7 @@ class Grype:
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """Its findings. Not audited when it doesn't tell which database it judged by, or no distribution."""
+        digest = "" if self.section.database is None else await to_thread.run_sync(self._digest)
         report = json_of(await image.run_tool(self._tool()), "grype")
         contents = await image.contents()
         about = descriptor(report)
@@ -69,26 +73,30 @@ class Grype:
             data=f"database of {about.built[:10]}",
             version=about.version,
             data_date=about.built,
-            data_digest=about.digest,
+            data_digest=digest or about.digest,
             network=self.network,
         )
 
-    def _tool(self) -> Tool:
-        command = (*self.section.command, *ARGUMENTS)
-        if self.section.database_url is not None:
-            env = {
-                "GRYPE_DB_UPDATE_URL": self.section.database_url,
-                "GRYPE_DB_AUTO_UPDATE": "true",
-                "GRYPE_DB_REQUIRE_UPDATE_CHECK": "true",
-                DAY: self.today().isoformat(),
-            }
-            return Tool(self.section.image, command, {}, {**ENVIRONMENT, **env})
-        path = (self.directory / str(self.section.database)).expanduser()
-        if not any(path.glob("*/vulnerability.db")):
+    def _digest(self) -> str:
+        """Of the database on this machine; blocks. Raises CouldNotLookError: there is none."""
+        path = database_in(self.section, self.directory)
+        files = sorted(path.glob("*/vulnerability.db"))
+        if not files:
             raise CouldNotLookError(f"there is no grype database (*/vulnerability.db) in {path}")
-        return Tool(
-            self.section.image, command, {CACHE: path}, {**ENVIRONMENT, "GRYPE_DB_AUTO_UPDATE": "false"}
-        )
+        return digest_of(files[-1], MARKS)
+
+    def _tool(self) -> Tool:
+        if self.section.database_url is None:
+            env = {**ENVIRONMENT, "GRYPE_DB_AUTO_UPDATE": "false"}
+            return tool_of(self.section, ARGUMENTS, env, {CACHE: database_in(self.section, self.directory)})
+        env = {
+            **ENVIRONMENT,
+            "GRYPE_DB_UPDATE_URL": self.section.database_url,
+            "GRYPE_DB_AUTO_UPDATE": "true",
+            # Without it an update that failed is a warning.
+            "GRYPE_DB_REQUIRE_UPDATE_CHECK": "true",
+        }
+        return tool_of(self.section, ARGUMENTS, env, fetched_on=self.today())
 
 
 @dataclass(frozen=True, slots=True)

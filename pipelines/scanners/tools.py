@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipelines.config_scan import Severity
-from pipelines.scanners.port import CouldNotLookError
+from pipelines.scanners.port import CouldNotLookError, Tool
+
+if TYPE_CHECKING:
+    from pipelines.config_other_scanners import Grype, Trivy
 
 Answer = Mapping[str, Any]
 """A program's JSON. Any: it is from outside; what isn't as its schema says is "could not look"."""
@@ -25,6 +29,23 @@ SEVERITIES: Final[Mapping[str, Severity]] = {
     "negligible": "low",
 }
 _PIECE: Final = 1 << 20
+
+
+def tool_of(
+    section: Grype | Trivy,
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    directories: Mapping[str, Path] | None = None,
+    fetched_on: date | None = None,
+) -> Tool:
+    """The configured program with ``arguments``. ``fetched_on``: what it fetches is as of that day."""
+    own = {"NO_COLOR": "1", **env, **({DAY: fetched_on.isoformat()} if fetched_on else {})}
+    return Tool(section.image, (*section.command, *arguments), directories or {}, own)
+
+
+def database_in(section: Grype | Trivy, directory: Path) -> Path:
+    """Where the section's database is; a relative path is one from ``directory``."""
+    return (directory / str(section.database)).expanduser()
 
 
 def json_of(text: str, tool: str) -> Answer:

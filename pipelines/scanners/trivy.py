@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from anyio import to_thread
 
@@ -26,7 +26,7 @@ from pipelines.scanners.port import (
     ScannerResult,
     Tool,
 )
-from pipelines.scanners.tools import DAY, Answer, digest_of, json_of, rated, titled
+from pipelines.scanners.tools import Answer, database_in, digest_of, json_of, rated, titled, tool_of
 
 if TYPE_CHECKING:
     from pipelines.config_other_scanners import Trivy as TrivySection
@@ -96,15 +96,14 @@ class Trivy:
 
     async def scan(self, image: ImageView, policy: ScanPolicy) -> ScannerResult:
         """Its findings. Not audited when it recognised less than the inventory lists."""
-        version = json_of(await image.run_tool(self._tool("version", "--format=json")), "trivy").get(
-            "Version"
-        )
+        asked = tool_of(self.section, ("version", "--format=json"), ENVIRONMENT)
+        version = json_of(await image.run_tool(asked), "trivy").get("Version")
         if self.section.database_repository is not None:
             data = f"{self.section.database_repository}, asked on {self.today()}"
             database = None
             told = await image.run_tool(self._with_repository(self.section.database_repository))
         else:
-            path = (self.directory / str(self.section.database)).expanduser()
+            path = database_in(self.section, self.directory)
             database = await to_thread.run_sync(Database.at, path)
             data = f"trivy.db of {database.date[:10]}"
             told = await image.run_tool(self._with(database))
@@ -124,18 +123,17 @@ class Trivy:
             network=self.network,
         )
 
-    def _tool(self, *arguments: str, directories: Any = None, **env: str) -> Tool:
-        command = (*self.section.command, *arguments)
-        return Tool(self.section.image, command, directories or {}, {**ENVIRONMENT, **env})
-
     def _with(self, database: Database) -> Tool:
-        return self._tool(
-            *ROOTFS, "--skip-db-update", "/image", directories={f"{CACHE}/db": database.directory}
+        return tool_of(
+            self.section,
+            (*ROOTFS, "--skip-db-update", "/image"),
+            ENVIRONMENT,
+            {f"{CACHE}/db": database.directory},
         )
 
     def _with_repository(self, repository: str) -> Tool:
-        own = {DAY: self.today().isoformat()}
-        return self._tool(*ROOTFS, f"--db-repository={repository}", "/image", **own)
+        arguments = (*ROOTFS, f"--db-repository={repository}", "/image")
+        return tool_of(self.section, arguments, ENVIRONMENT, fetched_on=self.today())
 
 
 def _results(report: Answer) -> list[Answer]:

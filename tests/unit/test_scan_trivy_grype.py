@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import date
 from pathlib import Path
@@ -195,7 +196,7 @@ async def test_a_databases_digest_is_remembered_and_a_new_one_is_read(tmp_path: 
 @pytest.fixture
 def grype(tmp_path: Path) -> Grype:
     (tmp_path / "grype" / "6").mkdir(parents=True)
-    (tmp_path / "grype" / "6" / "vulnerability.db").write_bytes(b"x")
+    (tmp_path / "grype" / "6" / "vulnerability.db").write_bytes(b"SQLite format 3 of some advisories")
     return Grype(GrypeSection(image=IMAGE, database="grype"), tmp_path, lambda: TODAY)
 
 
@@ -203,22 +204,37 @@ async def test_grypes_matches_are_read_from_its_report(tmp_path: Path, grype: Gr
     view = FixedView(report("grype/debian.json"))
     result = await scanned(grype, view)
     assert (result.audited, result.version) == (True, "0.110.0")
-    assert (result.data_date, result.data_digest) == ("2026-11-20T04:12:37Z", f"sha256:{'a' * 64}")
+    assert result.data_date == "2026-11-20T04:12:37Z"
+    assert result.data_digest == f"sha256:{hashlib.sha256(b'SQLite format 3 of some advisories').hexdigest()}"
     jinja, apt, zlib = result.findings
     assert (jinja.id, jinja.aliases, jinja.severity) == ("CVE-2019-10906", ("GHSA-462w-v97r-4m45",), "high")
     assert (jinja.subject, jinja.fixed_in, jinja.where) == ("jinja2", "2.10.1", f"{JINJA}/METADATA")
     assert (apt.severity, apt.hint) == ("low", "no fixed version of apt is known")
     assert (zlib.severity, zlib.title) == ("high", "MiniZip overflow (not rated: counts as high)")
     (tool,) = view.tools
-    assert tool.command == ("grype", "dir:/image", "--output=json", "--quiet")
+    assert tool.command == ("/grype", "dir:/image", "--output=json")
     assert tool.env["GRYPE_DB_AUTO_UPDATE"] == "false"
     assert tool.directories == {"/modelport/grype": tmp_path / "grype"}
+
+
+async def test_a_report_that_grype_really_wrote(tmp_path: Path, grype: Grype) -> None:
+    result = await scanned(grype, FixedView(report("grype/recorded.json")))
+    assert (result.audited, result.version, result.data_date) == (True, "0.90.0", "2026-11-23T03:43:23Z")
+    told = {one.subject: (one.id, one.severity, one.fixed_in, one.aliases) for one in result.findings}
+    assert told == {
+        "apt": ("CVE-2011-3374", "low", "", ()),
+        "gzip": ("CVE-2026-0001", "high", "99", ()),
+        "jinja2": ("CVE-2019-10906", "high", "2.10.1", ("GHSA-462w-v97r-4m45",)),
+    }
+    assert {one.where for one in result.findings} == {"/var/lib/dpkg/status", f"{JINJA}/METADATA"}
 
 
 async def test_grypes_database_may_come_from_an_address_which_is_said(tmp_path: Path) -> None:
     scanner = Grype(GrypeSection(image=IMAGE, database_url="https://db.example"), tmp_path, lambda: TODAY)
     view = FixedView(report("grype/debian.json"))
-    assert (await scanned(scanner, view)).network == "its database, from https://db.example"
+    result = await scanned(scanner, view)
+    assert result.network == "its database, from https://db.example"
+    assert result.data_digest == f"sha256:{'a' * 64}"  # as it tells where the archive came from
     assert view.tools[0].env["GRYPE_DB_REQUIRE_UPDATE_CHECK"] == "true"
     assert view.tools[0].env["MODELPORT_DAY"] == "2026-11-22"
 
@@ -241,7 +257,7 @@ async def test_a_report_without_a_valid_database_is_could_not_look(
 async def test_grypes_older_reports_name_the_database_too(grype: Grype) -> None:
     older = {"version": "0.74.0", "db": {"built": "2026-11-19T01:00:00Z", "checksum": f"sha256:{'b' * 64}"}}
     result = await scanned(grype, FixedView(report("grype/debian.json", descriptor=older)))
-    assert (result.data_date, result.data_digest) == ("2026-11-19T01:00:00Z", f"sha256:{'b' * 64}")
+    assert result.data_date == "2026-11-19T01:00:00Z"
 
 
 async def test_what_grype_did_not_recognise_is_not_audited(grype: Grype) -> None:
@@ -258,6 +274,9 @@ async def test_what_is_no_report_of_grype_is_could_not_look(grype: Grype, answer
 async def test_a_broken_match_or_no_database_is_could_not_look(tmp_path: Path, grype: Grype) -> None:
     with pytest.raises(CouldNotLookError, match="not as documented"):
         await scanned(grype, FixedView(report("grype/debian.json", matches=[{"vulnerability": {}}])))
+    (tmp_path / "grype" / "6" / "vulnerability.db").write_bytes(b"")
+    with pytest.raises(CouldNotLookError, match="holds no advisories"):
+        await scanned(grype, FixedView(report("grype/debian.json")))
     (tmp_path / "grype" / "6" / "vulnerability.db").unlink()
     with pytest.raises(CouldNotLookError, match="there is no grype database"):
         await scanned(grype, FixedView(report("grype/debian.json")))
