@@ -37,14 +37,14 @@ class Services:
     up: dict[str, RunningService] = field(default_factory=dict)
     holding: dict[str, contextlib.AsyncExitStack] = field(default_factory=dict)
 
-    async def running(self, work: Work, service: Service) -> RunningService:
-        """The service, started if it is not up (or has ended). Raises ServiceError."""
+    async def running(self, work: Work, service: Service, alias: str = "") -> RunningService:
+        """The service, started if it is not up (or has ended). Raises ServiceError, which tells ``alias``."""
         one = self.up.get(service.digest)
         if one is not None and one.exit_code() is None:
             return one
-        return await self.starting.join(service.digest, lambda: self._start(work, service))
+        return await self.starting.join(service.digest, lambda: self._start(work, service, alias))
 
-    async def _start(self, work: Work, service: Service) -> RunningService:
+    async def _start(self, work: Work, service: Service, alias: str) -> RunningService:
         await self._release(service.digest)
         if service.container is None:
             forwards = tuple((frontend or backend, backend) for frontend, backend, _ in service.forwards)
@@ -59,7 +59,7 @@ class Services:
                     step, hostname_of(service), readiness_of(service.container)
                 )
             except ServiceFailed as failure:
-                raise _told(failure, service, ready.masks) from failure
+                raise _told(failure, service, ready.masks, alias) from failure
             self.holding[service.digest] = stack.pop_all()
             self.up[service.digest] = one
         return one
@@ -123,8 +123,8 @@ def _health_check(health: HealthcheckConfig) -> HealthCheck:
     )
 
 
-def _told(failure: ServiceFailed, service: Service, masks: Hidden) -> ServiceError:
-    name = hostname_of(service)
+def _told(failure: ServiceFailed, service: Service, masks: Hidden, alias: str) -> ServiceError:
+    name = f"{hostname_of(service)} (aliased as {alias})" if alias else hostname_of(service)
     code = -1 if failure.exit_code is None else failure.exit_code
     text = mask_text(f"start {name}: {failure}", masks)
     return ServiceError(text, args=service.args, exit_code=code, stdout=failure.stdout, stderr=failure.stderr)

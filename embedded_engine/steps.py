@@ -82,7 +82,7 @@ async def with_services(work: Work, container: Container, step: ExecStep) -> Exe
     running = []
     hosts = []
     for alias, service in container.services:
-        one = await work.services.running(work, service)
+        one = await work.services.running(work, service, alias)
         names = tuple(dict.fromkeys((alias, one.hostname)))
         hosts.append((one.address, names))
         running.append(one)

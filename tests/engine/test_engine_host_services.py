@@ -19,6 +19,7 @@ import pytest
 from dagger import dag
 from engine_home import EngineHome
 from engine_process import SessionProcess, engine_session
+from git_server import repository
 from test_engine_services import ASK, SERVER
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine, pytest.mark.timeout(180)]
@@ -180,6 +181,16 @@ async def test_git_and_http_reach_a_service(base: dagger.Container) -> None:
     # it was found and answered, though not as a repository does
     with pytest.raises(dagger.QueryError, match='does not contain ref "HEAD"'):
         await dag.git(f"http://{host}:8080/r", experimental_service_host=service).head().commit()
+
+
+async def test_a_program_builds_from_a_commit(base: dagger.Container, tmp_path: Path) -> None:
+    origin = repository(tmp_path / "one")
+    source = dag.git(f"file://{origin}").branch("main").tree(discard_git_dir=True)
+    assert await base.with_directory("/src", source).with_exec(["cat", "/src/a.txt"]).stdout() == "one\n"
+    inner = dag.host().directory(str(origin)).as_git().head()
+    assert await inner.commit() == await dag.git(f"file://{origin}").head().commit()
+    in_container = base.with_directory("/r", inner.tree()).directory("/r").as_git()
+    assert await in_container.branches() == ["main"]
 
 
 async def test_ids_of_sockets_lead_back(engine: SessionProcess) -> None:

@@ -81,6 +81,7 @@ async def test_a_service_that_ends_early_tells_its_code_and_log(base: dagger.Con
         await client(base, service).sync()
     assert caught.value.exit_code == 5
     assert "no config" in caught.value.stderr
+    assert "(aliased as web): exit code: 5" in str(caught.value)
 
 
 async def test_a_service_that_dies_during_the_exec_is_named(base: dagger.Container) -> None:
