@@ -195,8 +195,11 @@ def test_edits_stay_inside_the_root(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
 def test_a_file_never_replaces_a_directory(root: Path) -> None:
-    with pytest.raises(RuntimeFailure, match=r"/etc: is a directory"):
-        apply_edits(root, [Write("/etc", b"")])
+    apply_edits(root, [Write("/etc", b"in it")])
+    assert (root / "etc/etc").read_bytes() == b"in it"
+    (root / "srv/srv").mkdir(parents=True)
+    with pytest.raises(RuntimeFailure, match=r"/srv/srv: is a directory"):
+        apply_edits(root, [Write("/srv", b"")])
 
 
 def test_users_in_user_namespaces_do_not_share_a_run_root(
