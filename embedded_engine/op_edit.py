@@ -70,7 +70,8 @@ async def _edit(work: Work, stack: contextlib.AsyncExitStack, change: Change) ->
     if not isinstance(change, CopyOf):
         return change
     root = await stack.enter_async_context(work.view(change.source.source))
-    return Copy(inside(root, change.source.path), change.target, change.owner, change.mode)
+    path = change.source.path
+    return Copy(inside(root, path), change.target, change.owner, change.mode, path.rsplit("/", 1)[-1])
 
 
 def _recipe(change: Change) -> JSON:

@@ -105,6 +105,7 @@ async def contents(work: Work, file: File, *, offset: int | None = None, limit: 
 
     Raises TreeError, also if the answer would be over 128 MiB.
     """
+    limit = None if limit is not None and limit < 0 else limit
     size = await size_of(work, file)
     if size > CONTENTS_LIMIT and offset is None and limit is None:
         raise TreeError(f"file size {size} exceeds limit {CONTENTS_LIMIT}")

@@ -42,6 +42,7 @@ class Secrets:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     named: dict[str, str] = field(default_factory=dict, repr=False)
     by_uri: dict[str, str] = field(default_factory=dict, repr=False)
+    by_key: dict[str, str] = field(default_factory=dict, repr=False)
     learnt: set[str] = field(default_factory=set, repr=False)
     warn: Callable[[str], None] = field(default=lambda _: None, repr=False)
     _hidden: dict[tuple[str, ...], Hidden] = field(default_factory=dict, repr=False)
@@ -65,16 +66,21 @@ class Secrets:
         """
         if cache_key is not None:
             return Secret(uri, f"key:{cache_key}", uri)
+        if uri.startswith("file://"):
+            self.by_uri.pop(uri, None)  # a file may have changed since: then it is another secret
         try:
             value = await self._read(uri)
         except SecretUnavailable:
             return Secret(uri, "unavailable", uri)
-        return Secret(uri, "hash:" + hmac.new(self.salt, encoded(value), hashlib.sha256).hexdigest(), uri)
+        key = "hash:" + hmac.new(self.salt, encoded(value), hashlib.sha256).hexdigest()
+        self.by_key[key] = value
+        return Secret(uri, key, uri)
 
     async def value(self, secret: Secret) -> str:
         """The plaintext. Raises SecretUnavailable."""
         if secret.uri:
-            return await self._read(secret.uri)
+            found = self.by_key.get(secret.key)  # the very value that the key was made of
+            return await self._read(secret.uri) if found is None else found
         if secret.name not in self.named:
             raise SecretUnavailable(f"secret {secret.name!r} was not set in this session")
         return self.named[secret.name]

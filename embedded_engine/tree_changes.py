@@ -45,7 +45,7 @@ class NewFile:
     async def apply(self, work: Work, tree: DirEntry) -> DirEntry:
         """Write it."""
         entry = await in_thread(lambda: work.trees.blobs.add_bytes(self.data, mode=self.mode))
-        return tree_edits.put(tree, self.path, entry)
+        return tree_edits.write(tree, self.path, entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Linked:
 
     async def apply(self, work: Work, tree: DirEntry) -> DirEntry:
         """Make it."""
-        return tree_edits.put(tree, self.path, LinkEntry(self.target))
+        return tree_edits.link(tree, self.path, LinkEntry(self.target))
 
 
 @dataclass(frozen=True, slots=True)

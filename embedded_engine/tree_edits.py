@@ -106,13 +106,16 @@ def find_file(root: DirEntry, path: str) -> FileEntry:
 
 
 def change(root: DirEntry, names: list[str], edit: Callable[[Entry | None], Entry | None]) -> DirEntry:
-    """``root`` with ``edit`` applied at ``names`` (None removes); parents are made."""
+    """``root`` with ``edit`` applied at ``names`` (None removes); parents are made. Raises TreeError where a
+    file is in the way."""
     if not names:
         changed = edit(root)
         return changed if isinstance(changed, DirEntry) else DirEntry()
     name, rest = names[0], names[1:]
     old = root.children.get(name)
     if rest:
+        if old is not None and not isinstance(old, DirEntry):
+            raise TreeError(f"{name}: not a directory")
         inner = old if isinstance(old, DirEntry) else DirEntry()
         new: Entry | None = change(inner, rest, edit)
     else:
@@ -133,6 +136,22 @@ def put(root: DirEntry, path: str, entry: Entry) -> DirEntry:
     return change(root, names, lambda _: entry)
 
 
+def write(root: DirEntry, path: str, file: Entry) -> DirEntry:
+    """A file's new content at ``path``; a link in the last place is followed. Raises TreeError for a
+    directory."""
+    names = resolve(root, path)
+    if not names or isinstance(_at(root, names), DirEntry):
+        raise TreeError(f"{path}: is a directory")
+    return change(root, names, lambda _: file)
+
+
+def link(root: DirEntry, path: str, entry: LinkEntry) -> DirEntry:
+    """A symbolic link at ``path``. Raises TreeError if something is there."""
+    if find(root, path, follow=False) is not None:
+        raise TreeError(f"symlink {path}: file exists")
+    return put(root, path, entry)
+
+
 def put_file(root: DirEntry, path: str, file: Entry, name: str) -> DirEntry:
     """A file at ``path``, or as ``name`` inside it when ``path`` ends in "/" or is a directory."""
     target = find(root, path)
@@ -141,9 +160,12 @@ def put_file(root: DirEntry, path: str, file: Entry, name: str) -> DirEntry:
 
 
 def make_directory(root: DirEntry, path: str, mode: int) -> DirEntry:
-    """A directory at ``path``; one that is there keeps its content and gets the mode."""
+    """A directory at ``path``; one that is there keeps its content and gets the mode. Raises TreeError for a
+    file."""
 
     def edit(old: Entry | None) -> Entry:
+        if isinstance(old, FileEntry):
+            raise TreeError(f"{path}: not a directory")
         return replace(old, mode=mode) if isinstance(old, DirEntry) else DirEntry(mode=mode)
 
     return change(root, resolve(root, path), edit)

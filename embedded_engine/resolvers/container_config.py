@@ -57,6 +57,7 @@ def _with_healthcheck(config: ImageConfig, *, args: list[str], **options: Any) -
             parse_duration(given.get(name, ""))
         except ValueError as error:
             raise ApiError(f"healthcheck {name}: {error}") from error
+        given.setdefault(name, "0s")
     return config.having(healthcheck=HealthcheckConfig(tuple(args), **given))
 
 
@@ -95,7 +96,7 @@ READS: dict[str, Callable[..., Any]] = {
     "entrypoint": lambda config: list(config.entrypoint),
     "defaultArgs": lambda config: list(config.default_args),
     "user": lambda config: config.user,
-    "workdir": lambda config: config.workdir or "/",
+    "workdir": lambda config: config.workdir,
     "exposedPorts": lambda config: list(config.ports),
     "dockerHealthcheck": lambda config: config.healthcheck,
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from embedded_engine import reading
 from embedded_engine.content import by_content
 from embedded_engine.directories import edited as changed
@@ -10,15 +13,16 @@ from embedded_engine.elements import Stat
 from embedded_engine.op_edit import CopyOf, edited
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.runtime.port import Link, Remove, Write
-from embedded_engine.tree_changes import Stamped
+from embedded_engine.tree_changes import Change as TreeChange
+from embedded_engine.tree_changes import CopiedFiles, Linked, Merged, NewFile, Stamped, Without
 from embedded_engine.values import (
     CacheMount,
     Container,
+    ContainerMount,
     Directory,
     DirectoryMount,
     File,
     SecretMount,
-    TempMount,
 )
 
 fields = Fields()
@@ -51,7 +55,10 @@ async def with_directory(
     if permissions is not None:  # for all that is in it too
         directory = changed(directory, Stamped("/", mode=permissions))
     directory = await by_content(call.session.evaluator, directory)
-    return edited(container, CopyOf(directory, path_in(container, path, expand=expand), owner, permissions))
+    target = path_in(container, path, expand=expand)
+    return _in_mount(container, target, lambda inner: Merged(inner, directory, permissions, owner)) or edited(
+        container, CopyOf(directory, target, owner, permissions)
+    )
 
 
 @fields("Container.withFile")
@@ -65,10 +72,12 @@ async def with_file(
     expand: bool,
     permissions: int | None = None,
 ) -> Container:
-    """Put a file at ``path`` (under its own name if that ends with a slash)."""
+    """Put a file at ``path``, or into it under its own name if that is a directory."""
     file = await file_of(call, source)
-    target = path + _base(file) if path.endswith("/") else path
-    return edited(container, CopyOf(file, path_in(container, target, expand=expand), owner, permissions))
+    target = path_in(container, path, expand=expand)
+    return _in_mount(
+        container, target, lambda inner: CopiedFiles(inner, (file,), permissions, owner)
+    ) or edited(container, CopyOf(file, target, owner, permissions))
 
 
 @fields("Container.withFiles")
@@ -102,22 +111,25 @@ def with_new_file(
     _: Call, container: Container, *, path: str, contents: str, permissions: int, owner: str, expand: bool
 ) -> Container:
     """Write a file."""
-    return edited(
-        container, Write(path_in(container, path, expand=expand), contents.encode(), owner, permissions)
-    )
+    target = path_in(container, path, expand=expand)
+    return _in_mount(
+        container, target, lambda inner: NewFile(inner, contents.encode(), permissions)
+    ) or edited(container, Write(target, contents.encode(), owner, permissions))
 
 
 @fields("Container.withSymlink")
 def with_symlink(_: Call, container: Container, *, target: str, link_name: str, expand: bool) -> Container:
     """Make a symbolic link."""
     to = container.config.expanded(target) if expand else target
-    return edited(container, Link(path_in(container, link_name, expand=expand), to))
+    link = path_in(container, link_name, expand=expand)
+    return _in_mount(container, link, lambda inner: Linked(inner, to)) or edited(container, Link(link, to))
 
 
 @fields("Container.withoutDirectory", "Container.withoutFile")
 def without_path(_: Call, container: Container, *, path: str, expand: bool) -> Container:
     """Remove a path; a missing one is no error."""
-    return edited(container, Remove(path_in(container, path, expand=expand)))
+    target = path_in(container, path, expand=expand)
+    return _in_mount(container, target, lambda inner: Without((inner,))) or edited(container, Remove(target))
 
 
 @fields("Container.withoutFiles")
@@ -180,6 +192,25 @@ async def stat(call: Call, container: Container, *, path: str, do_not_follow_sym
     return await reading.stat_of(call.session.evaluator, root, inner, follow=not do_not_follow_symlinks)
 
 
+def _in_mount(container: Container, path: str, change: Callable[[str], TreeChange]) -> Container | None:
+    """The container with a change made to the mounted directory that ``path`` lies in; None if none does."""
+    mount = _mount_over(container, path)
+    if not isinstance(mount, DirectoryMount) or isinstance(mount.source, File) or path == mount.target:
+        return None
+    after = replace(mount, source=changed(mount.source, change(path[len(mount.target.rstrip("/")) :])))
+    return container.having(mounts=tuple(after if one is mount else one for one in container.mounts))
+
+
+def _mount_over(container: Container, path: str) -> ContainerMount | None:
+    """The innermost mount that ``path`` lies in. Secrets do not count: they are there for commands only."""
+    over = [
+        mount
+        for mount in container.mounts
+        if _under(path, mount.target) and not isinstance(mount, SecretMount)
+    ]
+    return max(over, key=lambda one: len(one.target)) if over else None
+
+
 def _root_of(container: Container, path: str) -> tuple[Directory, str]:
     source, inner = located(container, path)
     return Directory(source.source), inner
@@ -187,12 +218,11 @@ def _root_of(container: Container, path: str) -> tuple[Directory, str]:
 
 def located(container: Container, path: str) -> tuple[Directory | File, str]:
     """What holds ``path`` (the file system or the innermost mount over it), and the path inside that."""
-    over = [mount for mount in container.mounts if _under(path, mount.target)]
-    if not over:
+    mount = _mount_over(container, path)
+    if mount is None:
         return Directory(container.rootfs), path
-    mount = max(over, key=lambda one: len(one.target))
     if not isinstance(mount, DirectoryMount):
-        kind = {CacheMount: "cache", TempMount: "temporary directory", SecretMount: "secret"}[type(mount)]
+        kind = "cache" if isinstance(mount, CacheMount) else "tmpfs"
         raise ApiError(f"{path}: cannot retrieve path from {kind}")
     rest = path[len(mount.target) :] if mount.target != "/" else path
     inner = f"{mount.source.path.rstrip('/')}/{rest.lstrip('/')}" if rest.strip("/") else mount.source.path

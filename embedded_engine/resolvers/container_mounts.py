@@ -91,5 +91,5 @@ def without_mount(_: Call, container: Container, *, path: str, expand: bool) -> 
 
 @fields("Container.mounts")
 def mounts(_: Call, container: Container) -> list[str]:
-    """Where something is mounted."""
-    return [mount.target for mount in container.mounts]
+    """Where something is mounted; secrets are not told, as Dagger does."""
+    return [mount.target for mount in container.mounts if not isinstance(mount, SecretMount)]

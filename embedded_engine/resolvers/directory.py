@@ -150,8 +150,8 @@ def with_files(
 
 @fields("Directory.withNewFile")
 def with_new_file(_: Call, directory: Directory, *, path: str, contents: str, permissions: int) -> Directory:
-    """Write a file."""
-    return edited(directory, NewFile(path, contents.encode(), permissions))
+    """Write a file. Permissions of 0 are taken for none given, as Dagger does."""
+    return edited(directory, NewFile(path, contents.encode(), permissions or 0o644))
 
 
 @fields("Directory.withNewDirectory")

@@ -99,7 +99,7 @@ def with_replaced(
 
 @fields("File.export")
 async def export(call: Call, file: File, *, path: str, allow_parent_dir_path: bool) -> str:
-    """Write it to the host; the answer is the file's absolute path."""
+    """Write it to the host; the answer is ``path``, absolute."""
     target = call.session.host.absolute(path)
     work = call.session.evaluator
     into = allow_parent_dir_path
@@ -108,7 +108,7 @@ async def export(call: Call, file: File, *, path: str, allow_parent_dir_path: bo
         return str(target)
     times = file.source is not None and (await work.result(file.source)).tree is not None
     async with reading.host_file(work, file) as source:
-        written = await in_thread(
+        await in_thread(
             lambda: Export(times=times).file(source, target, base_name(file.path), into_directory=into)
         )
-    return str(written)
+    return str(target)

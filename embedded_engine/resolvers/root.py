@@ -79,8 +79,8 @@ async def secret(call: Call, _: None, *, uri: str, cache_key: str | None = None)
 
 @fields("Secret.name")
 def secret_name(_: Call, one: Secret) -> str:
-    """Its name, or its URI."""
-    return one.name
+    """Its name; "" for one by URI."""
+    return "" if one.uri else one.name
 
 
 @fields("Secret.uri")

@@ -151,7 +151,11 @@ def run_argv(
 
 
 _SECRETS_TARGET = "/run/.engine-secrets"
-_WITH_SECRETS = f'. {_SECRETS_TARGET}; exec "$@"'
+# a program that is not there is told as without secrets, and with the same exit code
+_WITH_SECRETS = f". {_SECRETS_TARGET}; " + (
+    'case "$1" in */*) ;; *) command -v -- "$1" >/dev/null || { '
+    'printf \'exec: "%s": executable file not found in $PATH\\n\' "$1" >&2; exit 1; } ;; esac; exec "$@"'
+)
 
 
 def volume_arg(source: Path, target: str, read_only: bool) -> str:  # one of a triple
@@ -183,7 +187,7 @@ def prepare(
     for mount in step.mounts:
         if mount.kind == "bind" and mount.source is not None:
             if mount.owner:
-                os.chown(mount.source, *_owner(root, mount.owner))
+                give(mount.source, *_owner(root, mount.owner), inner=mount.origin is not None)
             volumes.append((mount.source, mount.target, mount.read_only))
     for number, secret in enumerate(step.secret_files):
         file = _private_file(private / f"secret-{number}", secret.value, secret.mode)
@@ -197,6 +201,15 @@ def prepare(
         file = _private_file(private / "variables", secret_variables(step.secret_env), 0o444)
         volumes.append((file, _SECRETS_TARGET, True))
     return volumes
+
+
+def give(path: Path, uid: int, gid: int, *, inner: bool) -> None:
+    """Another owner for ``path``, and with ``inner`` for all that is in it."""
+    os.chown(path, uid, gid)
+    if inner and path.is_dir():
+        for where, directories, files in os.walk(path):
+            for name in (*directories, *files):
+                os.chown(Path(where) / name, uid, gid, follow_symlinks=False)
 
 
 def secret_variables(variables: Iterable[tuple[str, str]]) -> bytes:

@@ -31,7 +31,7 @@ def _apply(root: Path, edit: Edit) -> None:
         case Copy():
             _copy(root, edit)
         case Write():
-            target = _fresh_file(root, edit.target)
+            target = _fresh_file(root, edit.target, name=PurePosixPath(edit.target).name)
             target.write_bytes(edit.data)
             target.chmod(edit.mode)
             os.chown(target, *owner_ids(root, edit.owner))
@@ -49,14 +49,14 @@ def _apply(root: Path, edit: Edit) -> None:
 def _copy(root: Path, edit: Copy) -> None:
     owner = owner_ids(root, edit.owner) if edit.owner else None
     if not edit.source.is_dir() or edit.source.is_symlink():
-        target = inside(root, edit.target)
-        if edit.target.endswith("/") or target.is_dir():
-            raise RuntimeFailure(f"{edit.target}: is a directory, but a file was to be put there")
-        _copy_entry(edit.source, _fresh_file(root, edit.target), owner)
+        target = _fresh_file(root, edit.target, name=edit.name or edit.source.name)
+        _copy_entry(edit.source, target, owner)
         if edit.mode is not None:
-            inside(root, edit.target).chmod(edit.mode)
+            target.chmod(edit.mode)
         return
     target = inside(root, edit.target)
+    if target.is_file():
+        target.unlink()  # as Dagger's engine does: the directory takes the file's place
     existed = target.is_dir()
     _directories(root, edit.target)
     merge(edit.source, target, owner, root)
@@ -117,13 +117,15 @@ def _clear(path: Path, *, directory: bool) -> None:
         raise RuntimeFailure(f"{path.name}: is a directory, but a file was to be put there")
 
 
-def _fresh_file(root: Path, target: str) -> Path:
-    """The path for a file that replaces what is there, its parents made. A link is followed, as cp(1)
-    does."""
+def _fresh_file(root: Path, target: str, *, name: str) -> Path:
+    """The path for a file that replaces what is there (a link too), its parents made; in a directory it is
+    put under ``name``."""
     _parents(root, target)
-    path = inside(root, target)
-    if path.is_dir():
-        raise RuntimeFailure(f"{target}: is a directory, but a file was to be put there")
+    path = inside(root, target, follow=False)
+    if inside(root, target).is_dir():
+        path = inside(root, f"{target}/{name}", follow=False)
+        if path.is_dir() and not path.is_symlink():
+            raise RuntimeFailure(f"{target}/{name}: is a directory, but a file was to be put there")
     path.unlink(missing_ok=True)  # a new inode: the old one may be shared with other names
     return path
 

@@ -159,6 +159,7 @@ class Copy:
     target: str
     owner: str = ""
     mode: int | None = None
+    name: str = ""  # a file's, should ``target`` be a directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +317,10 @@ class Runtime(Protocol):
 
     async def resolve(self, address: str, login: Login | None) -> str:
         """The digest ``address`` names now ("sha256:..."), asked of the registry. Raises RuntimeFailure."""
+        ...
+
+    def short_names(self, name: str) -> tuple[str, ...]:
+        """What an image name without a registry stands for, in the order to try. Raises RuntimeFailure."""
         ...
 
     async def pull(self, address: str, digest: str, platform: str, login: Login | None) -> PulledImage:
