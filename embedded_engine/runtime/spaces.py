@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import socket
 import threading
@@ -107,6 +106,8 @@ def _listening(pid: int, ports: tuple[int, ...]) -> list[socket.socket]:
 
 
 def _enter(namespace: Path) -> None:
+    import ctypes  # noqa: PLC0415  # needed here only, and a session starts quicker without it
+
     libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
     descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:
