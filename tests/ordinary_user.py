@@ -21,12 +21,15 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parents[1]
 NEEDED = ("useradd", "userdel", "usermod", "setpriv", "unshare", "newuidmap", "buildah", "skopeo")
+_LIMIT_S = 180
 _BIND = 'for at in python packages sources; do mount --bind "$1" "$0/$at"; shift; done; '
 # What a container runtime's default takes away: devices, settings that can be written, an unmasked /proc
 # (so that no new one can be mounted), CAP_SYS_ADMIN, and with no_new_privs the work of newuidmap.
 _LIKE_A_POD = """
 mkdir -p "$0/dev"; mount -t tmpfs dev "$0/dev"
-for one in null zero full random urandom tty; do : > "$0/dev/$one"; mount --bind "/dev/$one" "$0/dev/$one"; done
+for one in null zero full random urandom tty; do
+  : > "$0/dev/$one"; mount --bind "/dev/$one" "$0/dev/$one"
+done
 mkdir "$0/dev/shm" "$0/dev/pts"; mount -t tmpfs -o mode=1777 shm "$0/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=666 pts "$0/dev/pts"; ln -s pts/ptmx "$0/dev/ptmx"
 ln -s /proc/self/fd "$0/dev/fd"; mount --rbind "$0/dev" /dev
@@ -69,15 +72,13 @@ class OrdinaryUser:
             *(str(python), *arguments),
         ]
 
-    def run(
-        self, *arguments: str, timeout_s: float = 120, **environ: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run the engine's Python as this user, in their home."""
         return subprocess.run(
             self.command(*arguments, **environ),
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=_LIMIT_S,
             check=False,
             cwd=self.home,
             stdin=subprocess.DEVNULL,

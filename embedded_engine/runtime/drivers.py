@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio.to_thread
 
@@ -45,6 +46,7 @@ class Drivers:
     state: State
     runner: Runner
     working: Working
+    mounted_by: str = ""  # the kind of file system that the last container was on
 
     def current(self) -> Driver:
         """The one in use."""
@@ -70,7 +72,9 @@ class Drivers:
         except RuntimeFailure as failure:
             if says_nothing_of_the_machine(failure):
                 raise
-            return str(failure)
+            return whole_reason(failure)
+        if self.mounted_by == "fuse" and not driver.mount_program:
+            return "the tools take fuse-overlayfs for it"  # they do so by themselves where it is installed
         return ""
 
     async def cost_of_copies(self) -> float:
@@ -86,6 +90,7 @@ class Drivers:
             began = time.monotonic()
             async with self.working.container(snapshot) as (_, root):
                 seconds = time.monotonic() - began
+                self.mounted_by = kind_of_mount(root).partition(".")[0]
                 if not (root / "payload").is_file():
                     raise RuntimeFailure("a committed file was not in the image")
         finally:
@@ -97,6 +102,21 @@ def says_nothing_of_the_machine(failure: RuntimeFailure) -> bool:
     """Whether an attempt failed for what passes: the tool was killed, or the disk is full."""
     text = f"{failure} {failure.detail}".lower()
     return isinstance(failure, ToolKilled) or "no space left on device" in text
+
+
+def kind_of_mount(point: Path) -> str:
+    """The type of the file system mounted at ``point``, "" if none is (proc(5), mountinfo)."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, rest = line.partition(" - ")
+        if mount.split()[4] == str(point):
+            return rest.split()[0]
+    return ""
+
+
+def whole_reason(failure: RuntimeFailure) -> str:
+    """A failure with what the tool said before its last line, which often says no more than that it ended."""
+    before = [line.strip() for line in failure.detail.splitlines() if line.strip()][-3:-1]
+    return "; ".join([*before, str(failure).rstrip("\\")])
 
 
 def copies_warning(seconds: float, reason: str) -> str:

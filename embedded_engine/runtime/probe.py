@@ -151,7 +151,7 @@ class Probe:
                     if says_nothing_of_the_machine(failure):
                         raise
                     said = "; ".join(line.strip() for line in failure.detail.splitlines()[-3:])
-                    return f"{failure}: {said}" if said else str(failure)
+                    return f"{failure}: {said}" if said and said not in str(failure) else str(failure)
             if finished.exit_code and says_nothing_of_the_machine(self.runner.failure(argv, finished)):
                 raise self.runner.failure(argv, finished)
             return "" if finished.exit_code == 0 else reason_of(finished)

@@ -16,7 +16,7 @@ RUN id -u > /tmp/who
 """
 SERVER = """
 use IO::Socket::INET;
-my $server = IO::Socket::INET->new(LocalPort => {port}, Listen => 5, ReuseAddr => 1) or die "cannot listen: $!";
+my $server = IO::Socket::INET->new(LocalPort => {port}, Listen => 5, ReuseAddr => 1) or die "listen: $!";
 while (my $client = $server->accept) {{ print $client "served"; close $client }}
 """
 ASK = """
@@ -26,8 +26,9 @@ local $/; print <$socket>;
 """
 
 
-async def main(address: str, target: str, port: str) -> None:
+async def main(*arguments: str) -> None:
     """Use most of what an ordinary pipeline does."""
+    address, target, port = arguments
     async with dagger.connection(dagger.Config(retry=None)):
         base = dag.container().from_(address)
         ran = base.with_exec(["sh", "-c", "id -u; echo from a run"])

@@ -16,7 +16,8 @@ from engine_home import EngineHome
 from ordinary_user import OrdinaryUser, ordinary_user, why_not
 from registry_process import free_port
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
+# Not root's tests in CI run as an ordinary user anyway: there these skip aloud, and that is no failure.
+pytestmark = [pytest.mark.timeout(300), *([] if why_not() else [pytest.mark.engine])]
 
 KINDS = ("subordinate ids", "one id", "like a pod")
 PROGRAM = "sources/tests/engine/rootless_program.py"
@@ -100,10 +101,8 @@ def test_a_second_session_runs_nothing_and_leaves_nothing(case: Case) -> None:
     assert json.loads(again.stdout) == case.first
     assert "warning" not in again.stderr
     operations = [json.loads(line) for line in events.read_text().splitlines()]
-    ran = [
-        one["name"] for one in operations if not one["cached"] and one["kind"] not in ("service", "publish")
-    ]
-    assert ran == []
+    ran = {one["kind"] for one in operations if not one["cached"]}
+    assert ran <= {"service", "publish"}
     assert case.user.processes() == []
     assert str(case.user.home) not in Path("/proc/self/mountinfo").read_text()
 
