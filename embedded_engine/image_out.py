@@ -162,7 +162,7 @@ def _digest(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageTarball:
-    """A tree of one file, image.tar: the image as an archive. Written only when its bytes are needed."""
+    """A tree of one file, container.tar: the image as an archive. Written only when its bytes are needed."""
 
     keep: ClassVar[bool] = True
     kind: ClassVar[str] = "tarball"
@@ -188,5 +188,5 @@ class ImageTarball:
         """Write it."""
         image = await self.image(work)
         async with work.scratch() as scratch, work.slot():
-            await work.runtime.write_tarball(image, scratch / "image.tar")
+            await work.runtime.write_tarball(image, scratch / "container.tar")
             return Outcome(tree=await work.trees.ingest(scratch))

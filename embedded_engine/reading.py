@@ -55,12 +55,14 @@ async def stat_of(work: Work, directory: Directory, path: str, *, follow: bool =
 
 
 async def find(work: Work, directory: Directory, path: str, *, follow: bool = True) -> Stat | None:
-    """What is at ``path``, or None."""
+    """What is at ``path``, or None; behind a link that is followed, under the name that it leads to."""
     return await _look(
         work,
         directory,
-        lambda tree: _tree_stat(tree_edits.find(tree, path, follow=follow), path),
-        lambda root: _host_stat(inside(root, f"{directory.path}/{path}", follow=follow), path),
+        lambda tree: _tree_stat(
+            tree_edits.find(tree, path, follow=follow), "/".join(tree_edits.resolve(tree, path, follow=follow))
+        ),
+        lambda root: _host_stat(root, inside(root, f"{directory.path}/{path}", follow=follow)),
     )
 
 
@@ -154,7 +156,7 @@ def _tree_stat(entry: Entry | None, path: str) -> Stat | None:
     return Stat(name, "SYMLINK", len(os.fsencode(entry.target)), 0o777)
 
 
-def _host_stat(path: Path, shown: str) -> Stat | None:
+def _host_stat(root: Path, path: Path) -> Stat | None:
     try:
         found = path.lstat()  # links on the way are resolved already
     except (FileNotFoundError, NotADirectoryError):
@@ -166,7 +168,7 @@ def _host_stat(path: Path, shown: str) -> Stat | None:
     }
     kind = kinds.get(stat.S_IFMT(found.st_mode), "UNKNOWN")
     size = 0 if kind == "DIRECTORY" else found.st_size
-    return Stat(base_name(shown) or "/", kind, size, found.st_mode & 0o777)
+    return Stat(path.name if path != root else "/", kind, size, found.st_mode & 0o777)
 
 
 def _host_listing(directory: Path, shown: str) -> list[str]:

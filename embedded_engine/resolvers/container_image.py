@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded_engine.host_import import told
-from embedded_engine.image_config import parse_config
+from embedded_engine.image_config import ImageConfig, parse_config, with_pair
 from embedded_engine.image_out import Form, ImageTarball, image_out
 from embedded_engine.op_image import HostImage, Import, config_of
 from embedded_engine.operations import Operation
@@ -54,7 +54,28 @@ async def from_(
         raise _unserved("Container.from", "registryService")
     operation = await call.session.image(address, container.platform)
     name = operation.address.partition("@")[0]
-    return await container_of(call, operation, container.platform, f"{name}@{operation.image}")
+    image = await container_of(call, operation, container.platform, f"{name}@{operation.image}")
+    return container.having(
+        platform=image.platform,
+        config=_over(container.config, image.config),
+        rootfs=image.rootfs,
+        image_ref=image.image_ref,
+        last_exec=None,
+    )
+
+
+def _over(before: ImageConfig, image: ImageConfig) -> ImageConfig:
+    """The image's configuration, with the variables, labels, annotations and ports of before that it lacks."""
+    env, labels, annotations = before.env, before.labels, before.annotations
+    for pair in image.env:
+        env = with_pair(env, *pair)
+    for pair in image.labels:
+        labels = with_pair(labels, *pair)
+    for pair in image.annotations:
+        annotations = with_pair(annotations, *pair)
+    own = {(port.port, port.protocol) for port in image.ports}
+    kept = (port for port in before.ports if (port.port, port.protocol) not in own)
+    return image.having(env=env, labels=labels, annotations=annotations, ports=(*kept, *image.ports))
 
 
 @fields("Container.import")
@@ -150,7 +171,7 @@ async def as_tarball(call: Call, container: Container, **arguments: Any) -> File
     form = _form(call, "Container.asTarball", arguments)
     containers = _all(call, container, arguments)
     image = await image_out(call.session.evaluator, containers, form)
-    return File(ImageTarball(containers, form, image.digest), "/image.tar")
+    return File(ImageTarball(containers, form, image.digest), "/container.tar")
 
 
 @fields("Container.export")
