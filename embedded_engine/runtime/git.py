@@ -19,7 +19,9 @@ from embedded_engine.masking import mask_text
 from embedded_engine.runtime.port import RuntimeFailure
 from embedded_engine.runtime.process import Finished, Runner, tail
 
-_PREFIX = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", 'umask 022; exec "$@"', "sh")
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+_ALL_OF_IT = ("unshare", "--pid", "--fork", "--kill-child")  # git's helpers too: they wait for the network
+_UMASK = ("sh", "-c", 'umask 022; exec "$@"', "sh")
 _DROPPED = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX"),
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CEILING_DIRECTORIES", "GIT_TEMPLATE_DIR"),
@@ -123,7 +125,8 @@ class Git:
         environ = git_environ(self.environ, reached, hermetic=access is None)
         place = ("-C", str(at)) if at is not None else ()
         runner = Runner(environ, lambda: masks, self.log)
-        return await runner.run([*_PREFIX, "git", *place, *args], stdin=stdin, check=False)
+        enclosed = [*_DIES_WITH_US, *(_ALL_OF_IT if os.geteuid() == 0 else ()), *_UMASK]
+        return await runner.run([*enclosed, "git", *place, *args], stdin=stdin, check=False)
 
 
 def git_environ(environ: Mapping[str, str], access: Access, *, hermetic: bool) -> dict[str, str]:

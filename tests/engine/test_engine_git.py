@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import pytest
 from git_server import GitServer, commit, git, git_server, repository
+from runtime_tools import processes_with
 from simulated_sessions import Client, simulated_session
 
 from embedded_engine.git_mirrors import drop_mirror
@@ -328,8 +330,8 @@ async def test_over_ssh_with_the_agent_and_the_hosts_that_were_given(
     (bin_ / "ssh").write_text(f"#!/bin/sh\n{script}\n")
     (bin_ / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
-    socket = await client.id("host", 'unixSocket(path: "agent.sock")')
-    given = f'sshAuthSocket: {socket}, sshKnownHosts: "forge.test ssh-ed25519 A"'
+    agent = await client.id("host", 'unixSocket(path: "agent.sock")')
+    given = f'sshAuthSocket: {agent}, sshKnownHosts: "forge.test ssh-ed25519 A"'
     repo = f'git(url: "git@forge.test:{origin}", {given})'
     assert await client.ask(repo, "head", PLAIN, "entries") == ["a.txt"]
     line = seen.read_text().splitlines()[0]
@@ -345,6 +347,20 @@ async def test_copies_not_used_for_long_can_be_dropped(client: Client, origin: P
     assert drop_mirror(home)
     assert [left.name for left in home.iterdir()] == ["lock"]
     assert await client.ask(named(origin), "head", "tree", "entries") == [".git/", "a.txt"]
+
+
+async def test_a_client_that_leaves_ends_git_and_its_helpers(client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.ask, f'git(url: "{url}")', "url")
+            with anyio.fail_after(20):
+                while not processes_with(f"git-remote-http {url}"):  # noqa: ASYNC110  # a process tells nobody
+                    await anyio.sleep(0.02)
+            group.cancel_scope.cancel()
+        with anyio.fail_after(5):
+            while processes_with(url):  # noqa: ASYNC110
+                await anyio.sleep(0.02)
 
 
 async def test_ids_of_repositories_and_refs_lead_back(client: Client, origin: Path) -> None:
