@@ -7,6 +7,7 @@ otherwise run does; an export is bounded in time; and a cache that fails costs a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from embedded_engine.runtime.open import ContainerRuntime
@@ -25,6 +26,15 @@ class Attached(Protocol):
     async def close(self) -> None:
         """Export what the session used, if that was asked for, and give connections back."""
         ...
+
+
+async def tidied(state: Path, kept: int, environ: Mapping[str, str]) -> None:
+    """Free what is beyond the bound, if this session added anything (``kept`` operations). Never raises."""
+    if not kept:
+        return
+    from embedded_engine.cache.manage import collect_if_large  # noqa: PLC0415  # as below
+
+    await collect_if_large(state, environ)
 
 
 def attached(tasks: TaskGroup, evaluator: Evaluator, environ: Mapping[str, str]) -> Attached | None:

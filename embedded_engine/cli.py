@@ -73,6 +73,18 @@ def _add_cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     take = actions.add_parser("import", help="take in what such a cache knows; its layers come when needed")
     take.add_argument("source", metavar="SOURCE", help=where)
     take.set_defaults(command=_cache_import)
+    gc = commands.add_parser("gc", help="free what was not used for longest; never what a session uses")
+    gc.add_argument("--max-size", default="", help="what may stay, as 20GB (EMBEDDED_ENGINE_MAX_SIZE, 50GB)")
+    gc.add_argument("--max-age", default="", help="drop what was not used for so long, as 14d or 12h")
+    gc.add_argument("--volumes", action="store_true", help="cache volumes, too")
+    gc.add_argument("--dry-run", action="store_true", help="only tell what would go")
+    gc.set_defaults(command=_gc)
+    info = commands.add_parser("info", help="show what is stored, where and how much")
+    info.add_argument("--json", action="store_true", help="for programs")
+    info.set_defaults(command=_info)
+    reset = commands.add_parser("reset", help="remove all that the engine stored")
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+    reset.set_defaults(command=_reset)
 
 
 def _cache_export(options: argparse.Namespace) -> int:
@@ -85,6 +97,24 @@ def _cache_import(options: argparse.Namespace) -> int:
     from embedded_engine.cache.commands import take  # noqa: PLC0415
 
     return take(options.source)
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from embedded_engine.cache.manage import gc  # noqa: PLC0415
+
+    return gc(options.max_size, options.max_age, volumes=options.volumes, dry_run=options.dry_run)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from embedded_engine.cache.manage import info  # noqa: PLC0415
+
+    return info(as_json=options.json)
+
+
+def _reset(options: argparse.Namespace) -> int:
+    from embedded_engine.cache.manage import reset  # noqa: PLC0415
+
+    return reset(yes=options.yes)
 
 
 def _session(options: argparse.Namespace) -> int:

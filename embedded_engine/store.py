@@ -72,12 +72,14 @@ class Store:
     held: int | None = None
     used: set[str] = field(default_factory=set)
     """The operations this session asked for or ran."""
+    kept: int = 0
+    """How many it ran."""
 
     @classmethod
-    def open(cls, file: Path) -> Store:
+    def open(cls, file: Path, *, hold: bool = True) -> Store:
         """Open or make the file; its directory is in use from now on (no ``reset``). Raises sqlite3.Error."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        held = hold_shared(file.parent)
+        held = hold_shared(file.parent) if hold else None
         database = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
@@ -100,6 +102,7 @@ class Store:
     def keep(self, operation: Operation, name: str, outcome: Outcome, seconds: float) -> None:
         """Store a complete outcome under a (masked) name. Another session's row for the digest is as good."""
         now = time.time()
+        self.kept += 1
         self._use(operation.digest, now)
         row = StoredRow(operation.digest, operation.kind, name, outcome, seconds, now, now)
         self.database.execute(_INSERT, _values(row))

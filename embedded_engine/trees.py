@@ -60,10 +60,10 @@ class Trees:
         self.root = root
         temp = root / "tmp"
         temp.mkdir(parents=True, exist_ok=True)
-        self._token = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._alive = _claim(temp, self._token)
+        self.token = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._alive = _claim(temp, self.token)
         _sweep(root, temp)
-        self.blobs = Blobs(root / "files", temp / self._token)
+        self.blobs = Blobs(root / "files", temp / self.token)
         self.index = TreeIndex.open(root / "index.sqlite")
         self._loaded: dict[str, DirEntry] = {}
         self._stored: set[str] = set()
@@ -198,7 +198,7 @@ class Trees:
                 return final
             self._bring(tree)
             entry = self._load(tree)
-            fresh = self.root / f".{self._token}-{tree}"
+            fresh = self.root / f".{self.token}-{tree}"
             try:
                 _write_directory(entry, fresh, self._linked(set()))
                 _into_place(fresh, final)

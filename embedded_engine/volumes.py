@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -34,7 +36,18 @@ class Volumes:
             if volume.sharing != "SHARED":
                 await stack.enter_async_context(self.locks.setdefault(volume.digest, anyio.Lock()))
                 await stack.enter_async_context(file_lock(self.root / f"{volume.digest}.lock"))
-            yield await self._made(work, volume)
+            await stack.enter_async_context(file_lock(self.root / f"{volume.digest}.use", shared=True))
+            directory = await self._made(work, volume)
+            self._note(volume)
+            yield directory
+
+    def _note(self, volume: CacheVolume) -> None:
+        """Say whose directory it is, for people, and that it is used now."""
+        file = self.root / f"{volume.digest}.json"
+        if not file.exists():
+            note = {"key": volume.key, "sharing": volume.sharing, "owner": volume.owner}
+            file.write_text(json.dumps(note))
+        os.utime(file)
 
     async def _made(self, work: Work, volume: CacheVolume) -> Path:
         directory = self.root / volume.digest
@@ -58,18 +71,61 @@ class Volumes:
 
 
 @contextlib.asynccontextmanager
-async def file_lock(file: Path) -> AsyncIterator[None]:
-    """Hold an exclusive lock that other processes respect too; waiting may be cancelled."""
+async def file_lock(file: Path, *, shared: bool = False) -> AsyncIterator[None]:
+    """Hold a lock that other processes respect too; waiting may be cancelled."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as stream:
-        while not _try_lock(stream):  # noqa: ASYNC110  # another process cannot set our event
+        while not _try_lock(stream, shared=shared):  # noqa: ASYNC110  # another process cannot set our event
             await anyio.sleep(_POLL_S)
         yield  # closing the file releases the lock
 
 
-def _try_lock(stream: IO[str]) -> bool:
+@dataclass(frozen=True, slots=True)
+class VolumeUse:
+    """A volume as it is on disk."""
+
+    digest: str
+    key: str
+    sharing: str
+    used: float
+    size: int
+
+
+def volumes_in(root: Path) -> list[VolumeUse]:
+    """The volumes there are; their files are walked for their sizes."""
+    found: list[VolumeUse] = []
+    for directory in sorted(root.iterdir()) if root.is_dir() else ():
+        if not directory.is_dir():
+            continue
+        note = root / f"{directory.name}.json"
+        known = json.loads(note.read_text()) if note.exists() else {}
+        used = (note if note.exists() else directory).stat().st_mtime
+        size = sum(_size(Path(where) / name) for where, _, names in os.walk(directory) for name in names)
+        found.append(VolumeUse(directory.name, known.get("key", ""), known.get("sharing", ""), used, size))
+    return found
+
+
+def remove_volume(root: Path, digest: str) -> bool:
+    """Remove a volume that nobody holds; False if an exec does."""
+    with (root / f"{digest}.use").open("w") as stream:
+        if not _try_lock(stream):
+            return False
+        shutil.rmtree(root / digest, ignore_errors=True)
+        for ending in ("json", "lock", "making"):
+            (root / f"{digest}.{ending}").unlink(missing_ok=True)
+    return True
+
+
+def _size(file: Path) -> int:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _try_lock(stream: IO[str], *, shared: bool = False) -> bool:
+    try:
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -81,15 +81,15 @@ class State:
 
     def present(self) -> frozenset[Snapshot]:
         """The ids of the images in storage, read from containers-storage's index without a process."""
-        return frozenset(Snapshot(image["id"]) for image in self._index("images"))
+        return frozenset(Snapshot(image["id"]) for image in self.index("images"))
 
     def containers(self) -> tuple[tuple[str, str], ...]:
         """(id, name) of the working containers in storage."""
-        return tuple((one["id"], (one.get("names") or [""])[0]) for one in self._index("containers"))
+        return tuple((one["id"], (one.get("names") or [""])[0]) for one in self.index("containers"))
 
     def layer_digests(self) -> frozenset[str]:
         """The raw digests of the layers in storage."""
-        return frozenset(str(layer.get("diff-digest", "")) for layer in self._index("layers"))
+        return frozenset(str(layer.get("diff-digest", "")) for layer in self.index("layers"))
 
     def image_config(self, snapshot: Snapshot) -> dict[str, Any]:
         """The OCI config document of an image in storage. Raises FileNotFoundError if it is not there."""
@@ -99,7 +99,8 @@ class State:
         document: dict[str, Any] = json.loads(text)
         return document
 
-    def _index(self, kind: str) -> list[dict[str, Any]]:
+    def index(self, kind: str) -> list[dict[str, Any]]:
+        """What containers-storage has of one kind (layers, images, containers), from its index files."""
         found: list[dict[str, Any]] = []
         for name in (f"{kind}.json", f"volatile-{kind}.json"):
             file = self.storage / f"{self.driver}-{kind}" / name
