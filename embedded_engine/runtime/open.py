@@ -36,8 +36,8 @@ from embedded_engine.runtime.port import (
     Outgoing,
     OutImage,
     PulledImage,
+    Readiness,
     RunningService,
-    ServicePort,
     Snapshot,
 )
 from embedded_engine.runtime.probe import Probe
@@ -131,11 +131,16 @@ class ContainerRuntime:
         """See port.Runtime."""
         return await self.layering.of(snapshot, forced)
 
-    async def start_service(
-        self, step: ExecStep, hostname: str, ports: Sequence[ServicePort], timeout_s: float = 120
+    async def start_service(self, step: ExecStep, hostname: str, wanted: Readiness) -> RunningService:
+        """See port.Runtime."""
+        return await self.services.start(step, hostname, wanted, await self._prepared())
+
+    async def host_service(
+        self, hostname: str, host: str, forwards: tuple[tuple[int, int], ...]
     ) -> RunningService:
         """See port.Runtime."""
-        return await self.services.start(step, hostname, ports, timeout_s, await self._prepared())
+        await self._prepared()
+        return await self.services.relay(hostname, host, forwards)
 
     async def publish(self, image: Outgoing, address: str, login: Login | None) -> None:
         """See port.Runtime."""
