@@ -60,7 +60,8 @@ async def find(work: Work, directory: Directory, path: str, *, follow: bool = Tr
         work,
         directory,
         lambda tree: _tree_stat(
-            tree_edits.find(tree, path, follow=follow), "/".join(tree_edits.resolve(tree, path, follow=follow))
+            tree_edits.find(tree, path, follow=follow),
+            "/".join(tree_edits.resolve(tree, path, follow=follow)),
         ),
         lambda root: _host_stat(root, inside(root, f"{directory.path}/{path}", follow=follow)),
     )
