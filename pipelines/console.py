@@ -11,7 +11,7 @@ from typing import TextIO
 
 from pipelines.errors import PipelineError
 from pipelines.progress import CLEAR
-from pipelines.record import Stage
+from pipelines.record import Run, Stage
 
 QUIET_STAGES = frozenset({"export", "tag", "attest"})
 """Parts of the push that are told only when they fail; the record has them."""
@@ -39,6 +39,14 @@ class Console:
         )
         padding = " " * max(0, 7 - len(stage.status if stage.status != "interrupted" else "stopped"))
         self.line(f"  {stage.name:<10} {word}{padding}{stage.seconds:6.1f} s  {told(stage)}".rstrip())
+
+    def tables(self, run: Run) -> None:
+        """What stages that went well have to show, and where all of it is."""
+        for stage in run.stages:
+            if stage.table and stage.status == "ok":
+                for line in stage.table.splitlines():
+                    self.line(f"  {line}")
+                self.line(f"  all of it: {run.directory / 'run.json'}")
 
     def _styled(self, text: str, code: int) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.terminal else text

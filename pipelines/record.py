@@ -37,6 +37,15 @@ class Report(Protocol):
         ...
 
 
+@runtime_checkable
+class Tabled(Protocol):
+    """A report that has more to show than its line."""
+
+    def table(self) -> str:
+        """What stands below the run's lines, in a bounded number of lines; "" for nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class Stage:
     """One stage of one run. ``executed`` and ``cached`` count the engine's operations, where it tells."""
@@ -53,6 +62,8 @@ class Stage:
     error: dict[str, JSON] = field(default_factory=dict)
     log: Path | None = None
     """The file with all that a failed stage's command said."""
+    table: str = ""
+    """What people see of it below the run's lines; the record has all of it in ``result``."""
 
     def to_json(self) -> dict[str, JSON]:
         """The stage as it stands in run.json; times are UTC, RFC 3339."""
@@ -97,6 +108,8 @@ class Run:
             result = await work
             if isinstance(result, Report):
                 stage.summary, stage.result = result.summary(), result.to_json()
+            if isinstance(result, Tabled):
+                stage.table = result.table()
             return result
 
     @contextmanager

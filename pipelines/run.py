@@ -156,6 +156,7 @@ async def _run_model(plan: Plan, session: Session) -> None:
     try:
         outcome.receipt = await _released(plan, record, session)
         record.facts["status"] = "ok"
+        console.tables(record)
     except PipelineError as err:
         outcome.error, outcome.receipt = err, getattr(err, "receipt", None)  # a push in part has one
         record.facts |= {"status": "failed", "error": error_json(err)}

@@ -66,6 +66,7 @@ def test_what_is_published_is_known_and_what_is_new_blocks(vulnerable: Team) -> 
     team = vulnerable
     done = team.run()
     assert done.code == 0, done.err
+    assert "CVE-2019-1" in done.err.split("all of it: ")[0], "a scan that passed tells what it found"
     first = team.git("rev-parse", "HEAD")[:12]
     (written,) = (team.root / ".modelport/runs").iterdir()
     hold_sarif((written / "scan.sarif").read_text())

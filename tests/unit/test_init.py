@@ -199,7 +199,8 @@ def test_the_workflow_passes_a_security_audit(directory: Path) -> None:
 def test_secrets_are_given_to_releases_only() -> None:
     jobs = yaml.safe_load(template("github.yml"))["jobs"]
     assert "secrets." not in str(jobs["check"])
-    assert jobs["check"]["permissions"] == {"contents": "read"}
+    reads = {"contents": "read", "actions": "read", "security-events": "write"}
+    assert jobs["check"]["permissions"] == reads
     assert "secrets." in str(jobs["release"])
     check, release = (
         job["pipeline"] for job in yaml.safe_load(template("circleci.yml"))["workflows"]["modelport"]["jobs"]

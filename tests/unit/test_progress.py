@@ -12,6 +12,7 @@ import pytest
 from pipelines import progress
 from pipelines.console import Console
 from pipelines.record import Run, Stage
+from pipelines.values import JSON
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -58,3 +59,37 @@ def test_a_line_of_the_console_clears_the_renewed_one() -> None:
     terminal = Terminal()
     Console(out=terminal).line("done")
     assert terminal.getvalue() == "\r\x1b[Kdone\n"
+
+
+class Findings:
+    """The report of a scan that passed with findings."""
+
+    def summary(self) -> str:
+        return "2 found"
+
+    def table(self) -> str:
+        return "high  CVE-1\nlow   CVE-2"
+
+    def to_json(self) -> dict[str, JSON]:
+        return {"findings": 2}
+
+
+@pytest.mark.anyio
+async def test_what_a_stage_found_stands_below_the_runs_lines_with_the_path_of_all_of_it(
+    tmp_path: Path,
+) -> None:
+    out = io.StringIO()
+    console = Console(out=out)
+    run = Run("iris", tmp_path, tmp_path / "none", tell=console.stage)
+
+    async def scan() -> Findings:
+        return Findings()
+
+    await run.stage("scan", scan())
+    console.tables(run)
+    line, *below = out.getvalue().splitlines()
+    assert line.endswith("2 found")
+    assert below == ["  high  CVE-1", "  low   CVE-2", f"  all of it: {tmp_path / 'run.json'}"]
+    run.stages[0].status = "failed"  # its error has the table
+    console.tables(run)
+    assert len(out.getvalue().splitlines()) == 4

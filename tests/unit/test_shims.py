@@ -127,16 +127,30 @@ def test_every_checkout_has_the_history(
 
 def test_actions_are_pinned_by_commit_and_say_their_version() -> None:
     uses = re.findall(r"uses: (\S+)(.*)", WORKFLOW.read_text())
-    assert len(uses) == 6
+    assert len(uses) == 8
     for action, comment in uses:
-        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
+        assert re.fullmatch(r"[\w-]+(/[\w-]+)+@[0-9a-f]{40}", action), action
         assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), (action, comment)
 
 
 def test_github_gives_each_job_the_least_permissions(workflow: dict[str, Any]) -> None:
     assert workflow["permissions"] == {}
-    assert workflow["jobs"]["check"]["permissions"] == {"contents": "read"}
-    assert workflow["jobs"]["release"]["permissions"] == {"contents": "read", "id-token": "write"}
+    reads = {"contents": "read", "actions": "read", "security-events": "write"}
+    assert workflow["jobs"]["check"]["permissions"] == reads
+    assert workflow["jobs"]["release"]["permissions"] == {**reads, "id-token": "write"}
+
+
+@pytest.mark.parametrize(
+    "file", [WORKFLOW, ROOT / "pipelines/templates/github.yml"], ids=lambda file: file.name
+)
+@pytest.mark.parametrize("job", ["check", "release"])
+def test_the_findings_of_a_scan_are_uploaded_where_there_are_some(file: Path, job: str) -> None:
+    """Also of a release that was held back; not where no scan was reached, which would be an error."""
+    step = yaml.safe_load(file.read_text())["jobs"][job]["steps"][-1]
+    assert "codeql-action/upload-sarif@" in step["uses"]
+    assert step["if"].startswith("always() && hashFiles('.modelport/runs/*/scan.sarif') != ''")
+    assert step["with"] == {"sarif_file": ".modelport/runs"}
+    assert step["continue-on-error"] is True
 
 
 def test_github_shows_no_credential_to_a_pull_request(workflow: dict[str, Any]) -> None:
@@ -148,7 +162,7 @@ def test_github_shows_no_credential_to_a_pull_request(workflow: dict[str, Any]) 
     assert release["if"] == "github.event_name == 'push'"
     assert "secrets." not in json.dumps(check)
     identity = {"AZURE_CLIENT_ID", "AZURE_TENANT_ID"}  # names of an identity: no secrets
-    assert set(release["steps"][-1]["env"]) == {"MODELPORT_REGISTRY", *PASSWORD, *identity}
+    assert set(release["steps"][-2]["env"]) == {"MODELPORT_REGISTRY", *PASSWORD, *identity}
 
 
 def test_circleci_gives_credentials_to_releases_only(circle: dict[str, Any]) -> None:
