@@ -145,7 +145,9 @@ def _found(state: Path) -> str:
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StartFailed(f"cannot make the state directory {state}: {error.strerror}") from error
+        raise StartFailed(
+            f"cannot make the state directory {state}: {error.strerror}; set EMBEDDED_ENGINE_STATE"
+        ) from error
     reasons = []
     for way, make in WAYS.items():
         reason = _tried(make(state), _told(way))
@@ -186,6 +188,6 @@ def _tried(argv: Sequence[str], environ: dict[str, str]) -> str:
 def last_line(text: str) -> str:
     """The last line that says something, without a tool's log decoration."""
     lines: Iterable[str] = (line.strip() for line in reversed(text.splitlines()))
-    line = next((line for line in lines if line), "")
+    line = next((line for line in lines if line and "Unable to determine exit status" not in line), "")
     _, mark, message = line.partition("msg=")
     return message.strip().strip('"').replace('\\"', '"') if mark else line
