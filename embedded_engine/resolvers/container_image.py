@@ -65,7 +65,7 @@ async def from_(
 
 
 def _over(before: ImageConfig, image: ImageConfig) -> ImageConfig:
-    """The image's configuration, with what it lacks of the variables, labels, annotations and ports before."""
+    """The image's configuration, and what it lacks of the variables, labels, annotations and ports before."""
     env, labels, annotations = before.env, before.labels, before.annotations
     for pair in image.env:
         env = with_pair(env, *pair)
