@@ -99,20 +99,6 @@ class Case:
         return self.request.named_files() + ([("body_file", expected)] if expected is not None else [])
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of evaluation data: a request and the prediction that would be right."""
-
-    line: int
-    name: str
-    request: Request
-    expected: object
-
-    def named_files(self) -> list[tuple[str, str]]:
-        """The key and the path of each file that is sent."""
-        return self.request.named_files()
-
-
 def golden_cases(text: str, path: str) -> list[Case]:
     """The cases of a golden file. ``path`` is the URL path of requests that name none. Raises LineError."""
     return golden_cases_of(_lines(text), path)
@@ -133,11 +119,6 @@ def golden_cases_of(pairs: Iterable[tuple[int, object]], path: str) -> list[Case
         names[case.name] = line
         cases.append(case)
     return cases
-
-
-def quality_rows(text: str, path: str, *, numbers: bool) -> list[Row]:
-    """The rows of an evaluation file; with ``numbers`` each expected value is one. Raises LineError."""
-    return [_row(line, value, path, numbers) for line, value in _lines(text)]
 
 
 def row_objects(text: str) -> list[tuple[int, dict[str, object]]]:
@@ -203,20 +184,6 @@ def _case(line: int, value: dict[str, object], path: str) -> Case:
         },
         tuple(ignore),
     )
-
-
-def _row(line: int, value: dict[str, object], path: str, numbers: bool) -> Row:
-    _known(line, value, ("name", "request", "expected"), "a line of evaluation data")
-    if "expected" not in value:
-        raise LineError(line, '"expected" is missing: the prediction that would be right')
-    expected = value["expected"]
-    if numbers and not is_number(expected):
-        raise LineError(line, f'"expected" is {kind(expected)}; the metric needs a number')
-    if not numbers and not isinstance(expected, (str, int, bool)):
-        raise LineError(
-            line, f'"expected" is {kind(expected)}; a class is a text, a whole number or true/false'
-        )
-    return Row(line, _typed(line, value, "name", str, ""), _request(line, value, path), expected)
 
 
 def _request(line: int, value: dict[str, object], path: str) -> Request:

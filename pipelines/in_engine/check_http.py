@@ -5,6 +5,7 @@ The standard library only, Python 3.8.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
@@ -13,6 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 LARGEST_ANSWER = 16 << 20
+ENDED = "the model ended: its port does not open any more"
+GONE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""What a connection to a service that ended is told; a busy one lets it wait."""
 
 
 class NoAnswerError(Exception):
@@ -55,6 +59,7 @@ class Target:
 
     def __init__(self, host: str, port: int, timeout_s: float, largest: int = LARGEST_ANSWER) -> None:
         self.host, self.port, self.timeout_s, self.largest = host, port, timeout_s, largest
+        self.opened = False
 
     def connects(self) -> bool:
         """Whether the port accepts now."""
@@ -64,16 +69,42 @@ class Target:
             return False
         return True
 
+    def ended(self) -> bool:
+        """Whether the port, which was open, is closed now. One that only lets wait is none."""
+        try:
+            socket.create_connection((self.host, self.port), timeout=min(self.timeout_s, 5)).close()
+        except OSError as err:
+            return self.opened and (err.errno in GONE or isinstance(err, socket.gaierror))
+        return False
+
     def ask(
         self, method: str, path: str, headers: tuple[tuple[str, str], ...] = (), body: bytes | None = None
     ) -> Answer:
-        """Send one request on a connection of its own. Raises NoAnswerError."""
+        """Send one request on a connection of its own.
+
+        Raises:
+            NoAnswerError: also where something else answers with 500 or more in place of a model that ended.
+        """
+        try:
+            answer = self._ask(method, path, headers, body)
+        except NoAnswerError as err:
+            if self.opened and self.ended():
+                raise NoAnswerError(ENDED, reached=err.reached) from err
+            raise
+        if answer.status >= 500 and self.ended():
+            raise NoAnswerError(ENDED, reached=False)
+        return answer
+
+    def _ask(
+        self, method: str, path: str, headers: tuple[tuple[str, str], ...], body: bytes | None
+    ) -> Answer:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_s)
         try:
             connection.connect()
         except OSError as err:
             connection.close()
             raise NoAnswerError(f"no connection: {err.strerror or err}", reached=False) from err
+        self.opened = True
         watch = _Watch(connection.sock, self.timeout_s)
         try:
             answer = self._exchange(connection, method, path, dict(headers), body)

@@ -340,7 +340,7 @@ def _flat(values: list[object]) -> list[object]:
 
 def _pairs(items: list[object]) -> dict[object, object]:
     """Those keys with their values that anything here depends on."""
-    pairs = zip(items[::2], items[1::2], strict=False)
+    pairs = zip(items[::2], items[1::2])  # noqa: B905  # Python 3.8 has no strict=
     return {key: value for key, value in pairs if isinstance(key, str) and key in KEPT_KEYS}
 
 

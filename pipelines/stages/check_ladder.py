@@ -14,6 +14,7 @@ from dagger import dag
 
 from pipelines.config import Model
 from pipelines.errors import CheckFailed, Place
+from pipelines.in_engine.check_http import ENDED
 from pipelines.stages.check_plan import HOST, CheckPlan
 from pipelines.stages.check_planned import FILES, as_pattern
 from pipelines.stages.check_quality import quality_rung
@@ -182,13 +183,18 @@ def _never_served(err: dagger.ExecError) -> Rung:
 
 def _with_the_end(rung: Rung, err: dagger.ExecError) -> Rung:
     """The rung in which the model ended: what was asked then, its exit code, and the end of its log."""
-    end = f"; the model ended during the check, with exit code {err.exit_code}"
+    end = f"the model ended during the check, with exit code {err.exit_code}"
     failures = [dict(one) for one in rung.facts.get("failures") or []]
     if failures:
         first, *more = failures[0]["messages"]
-        failures[0]["messages"] = [first + end, *more]
+        failures[0]["messages"] = [_ended_with(first, end), *more]
     facts = {**rung.facts, "failures": failures}
-    return replace(rung, detail=rung.detail + end, facts=facts, log=tail(err.stderr, 40))
+    return replace(rung, detail=_ended_with(rung.detail, end), facts=facts, log=tail(err.stderr, 40))
+
+
+def _ended_with(text: str, end: str) -> str:
+    """``text`` with how the model ended, once: the client may have told that it did."""
+    return text.replace(ENDED, end) if ENDED in text else f"{text}; {end}"
 
 
 def _not_the_client(model: Model, message: str, detail: str) -> CheckFailed:

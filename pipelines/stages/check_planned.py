@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.errors import ConfigError, Place
-from pipelines.in_engine.check_cases import Case, LineError, Row
+from pipelines.in_engine.check_cases import Case, LineError
 from pipelines.values import JSON
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def read_lines(file: Path, parse: Callable[[str], T], largest: int = LARGEST_FIL
         ) from err
 
 
-def body_files(file: Path, directory: Path, cases: Iterable[Case | Row]) -> frozenset[str]:
+def body_files(file: Path, directory: Path, cases: Iterable[Case]) -> frozenset[str]:
     """The files that ``cases`` of ``file`` send or expect, relative to ``directory``.
 
     Raises:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from pipelines.in_engine.check_cases import LineError, golden_cases, quality_rows
+from pipelines.in_engine.check_cases import LineError, golden_cases
 
 
 def golden(*lines: object) -> str:
@@ -102,30 +102,6 @@ def test_the_nearest_key_is_named() -> None:
 def test_an_empty_file_is_an_error(text: str) -> None:
     with pytest.raises(LineError, match="no case"):
         golden_cases(text, "/predict")
-
-
-def test_rows() -> None:
-    text = golden({"request": {"text": "x"}, "expected": "de"}, {"request": {"text": "y"}, "expected": 3})
-    assert [row.expected for row in quality_rows(text, "/p", numbers=False)] == ["de", 3]
-
-
-@pytest.mark.parametrize(
-    ("expected", "numbers", "said"),
-    [
-        ("1", True, "the metric needs a number"),
-        (True, True, "the metric needs a number"),
-        (None, False, "a class is a text"),
-        ([1], False, "a class is a text"),
-    ],
-)
-def test_a_wrong_row(expected: object, numbers: bool, said: str) -> None:
-    with pytest.raises(LineError, match=said):
-        quality_rows(golden({"request": {}, "expected": expected}), "/p", numbers=numbers)
-
-
-def test_a_row_without_expected() -> None:
-    with pytest.raises(LineError, match="the prediction that would be right"):
-        quality_rows(golden({"request": {}}), "/p", numbers=False)
 
 
 def test_a_class_of_statuses() -> None:
