@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from embedded_engine.caching import attached
+from embedded_engine.caching import attached, tidied
 from embedded_engine.downloads import Downloads
 from embedded_engine.evaluator import Evaluator
 from embedded_engine.events import Events
@@ -21,7 +21,8 @@ from embedded_engine.objects import Objects
 from embedded_engine.op_image import From
 from embedded_engine.progress.screens import Quiet, Screen
 from embedded_engine.runtime.git import Git
-from embedded_engine.runtime.port import Login, Runtime
+from embedded_engine.runtime.open import ContainerRuntime
+from embedded_engine.runtime.port import Login, Runtime, RuntimeFailure
 from embedded_engine.secrets import Secrets
 from embedded_engine.services import Services
 from embedded_engine.store import Store
@@ -59,6 +60,7 @@ class Session:
     created: int = field(default_factory=created_time)
     objects: Objects = field(default_factory=Objects)
     pins: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)  # of short names
     logins: dict[str, tuple[str, Secret]] = field(default_factory=dict)  # by registry host
 
     async def login(self, address: str) -> Login | None:
@@ -78,9 +80,30 @@ class Session:
         digest = self.pins[address] = await self.pinning.join(address, ask)
         return digest
 
+    async def located(self, address: str) -> str:
+        """An address with its registry: a short name's is the first of registries.conf that has it.
+
+        Raises RuntimeFailure.
+        """
+        name = address.partition("@")[0]
+        if address in self.places or registry_host(name) != "docker.io" or name.startswith("docker.io/"):
+            return self.places.get(address) or full_address(address)
+        candidates = [full_address(one) for one in self.runtime.short_names(address)]
+        for last, candidate in enumerate(candidates, 1 - len(candidates)):
+            try:
+                if len(candidates) > 1:
+                    await self.pinned(candidate)
+            except RuntimeFailure:
+                if last == 0:
+                    raise
+            else:
+                self.places[address] = candidate
+                return candidate
+        return full_address(address)
+
     async def image(self, address: str, platform: str) -> From:
         """The operation that brings the image ``address`` names in this session."""
-        address = full_address(address)
+        address = await self.located(address)
         digest = await self.pinned(address)
         return From(address, digest, platform, await self.login(address))
 
@@ -161,4 +184,6 @@ async def open_session(
                 await runtime.close()
                 trees.close()
                 store.close()
+                if isinstance(runtime, ContainerRuntime):
+                    await tidied(state, store.kept, os.environ)
                 events.close()

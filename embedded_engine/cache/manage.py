@@ -29,11 +29,6 @@ MAX_SIZE = "EMBEDDED_ENGINE_MAX_SIZE"
 DEFAULT_MAX_SIZE = "50GB"
 _TARGET = 0.9
 """An automatic gc frees a little more than it must, so that not every session has to."""
-_OURS = (
-    *("blobs", "containers.conf", "engine.sqlite", "engine.sqlite-shm", "engine.sqlite-wal", "git", "host"),
-    *("introspection", "networks", "policy.json", "sessions.lock", "storage", "storage.conf", "tmp", "tools"),
-    *("trees", "use.lock", "volumes"),
-)
 
 
 def bound(environ: Mapping[str, str]) -> int:
@@ -162,6 +157,8 @@ def _when(moment: object) -> str:
 def reset(*, yes: bool) -> int:
     """Remove all that the engine stored. Raises StartFailed while a session is at work."""
     state = _existing()
+    if any(place.is_relative_to(state) for place in (Path.home(), Path.cwd())):
+        raise StartFailed(f"{state} holds more than the engine's things: remove what is to go by hand")
     if not yes:
         if not sys.stdin.isatty():
             raise StartFailed(f"reset removes all of {state}: say --yes")
@@ -172,19 +169,12 @@ def reset(*, yes: bool) -> int:
         raise StartFailed(f"a session is at work in {state}: reset when it has ended")
     try:
         runroot = anyio.run(_clear, state)
-        for name in _OURS:
-            path = state / name
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        shutil.rmtree(state)
         shutil.rmtree(runroot, ignore_errors=True)
     except OSError as error:
         raise StartFailed(f"reset: {error.filename}: {error.strerror}; run it again") from error
     finally:
         os.close(alone)
-    rest = sorted(path.name for path in state.iterdir())
-    if rest:
-        print(f"left in {state}, not the engine's: {', '.join(rest)}", file=sys.stderr)  # noqa: T201
-    else:
-        state.rmdir()
     return 0
 
 

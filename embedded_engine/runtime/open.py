@@ -15,8 +15,10 @@ import anyio
 import anyio.to_thread
 
 from embedded_engine.runtime import notices, single_id
+from embedded_engine.lost import ContentLost
 from embedded_engine.runtime.buildah import Executor, Isolation
 from embedded_engine.runtime.dockerfile import Builder
+from embedded_engine.runtime.elsewhere import Elsewhere
 from embedded_engine.runtime.enclosure import Enclosures
 from embedded_engine.runtime.garbage import Garbage
 from embedded_engine.runtime.host_images import HostImages, host_environ
@@ -67,6 +69,7 @@ class ContainerRuntime:
     probe: Probe
     garbage: Garbage
     services: ServiceHost
+    elsewhere: Elsewhere | None = None
     _ready: anyio.Lock = field(default_factory=anyio.Lock)
     _isolation: Isolation | None = None
     _settings: HostSettings | None = None
@@ -74,6 +77,10 @@ class ContainerRuntime:
     async def resolve(self, address: str, login: Login | None) -> str:
         """See port.Runtime."""
         return await self.images.resolve(address, login)
+
+    def short_names(self, name: str) -> tuple[str, ...]:
+        """See port.Runtime."""
+        return self.images.registries.conf().candidates(name)
 
     async def pull(self, address: str, digest: str, platform: str, login: Login | None) -> PulledImage:
         """See port.Runtime."""
@@ -105,11 +112,13 @@ class ContainerRuntime:
     async def execute(self, step: ExecStep, keep: Callable[[int], bool]) -> ExecResult:
         """See port.Runtime."""
         isolation, settings = await self._prepared()
+        await self._restored(step.parent)
         return await self.executor.execute(step, keep, isolation, settings)
 
     async def edit(self, parent: Snapshot, edits: Sequence[Edit]) -> Snapshot:
         """See port.Runtime."""
         await self._prepared()
+        await self._restored(parent)
         return await self.executor.edit(parent, edits)
 
     async def docker_build(self, step: BuildStep) -> PulledImage:
@@ -124,15 +133,29 @@ class ContainerRuntime:
     @contextlib.asynccontextmanager
     async def _mounted(self, snapshot: Snapshot) -> AsyncIterator[Path]:
         await self._prepared()
+        await self._restored(snapshot)
         async with self.views.of(snapshot) as root:
             yield root
 
     async def layers(self, snapshot: Snapshot, forced: Compression = "") -> tuple[LayerBlob, ...]:
         """See port.Runtime."""
+        if self.elsewhere is not None and not forced:
+            blobs = await self.elsewhere.layers(snapshot)
+            if blobs is not None:
+                return blobs
+        await self._restored(snapshot)
         return await self.layering.of(snapshot, forced)
+
+    async def _restored(self, snapshot: Snapshot) -> None:
+        """The snapshot is in storage from now on, if it can be had from elsewhere."""
+        if self.elsewhere is not None:
+            await self.elsewhere.restore(snapshot)
+        elif snapshot and snapshot not in self.state.present():
+            raise ContentLost(snapshot, f"snapshot {snapshot[:12]} is not in storage any more")
 
     async def start_service(self, step: ExecStep, hostname: str, wanted: Readiness) -> RunningService:
         """See port.Runtime."""
+        await self._restored(step.parent)
         return await self.services.start(step, hostname, wanted, await self._prepared())
 
     async def host_service(

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from engine_home import EngineHome
-from engine_process import engine_session
+from engine_process import SessionProcess, engine_session
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 FILL = "perl -e 'print rand() for 1..200000' > /data; echo "
@@ -75,7 +76,7 @@ def test_gc_frees_the_oldest_first_and_spares_what_sessions_use(home: EngineHome
     with engine_session(state) as session:
         assert session.leaf(filled(home, "old")) == "old\n"
     assert engine(state, "reset", "--yes").returncode == 0
-    assert [path for path in tmp_path.rglob("*") if "stderr" not in path.name and path != state] == []
+    assert not state.exists()
 
 
 def test_a_session_collects_when_it_ends_above_the_bound(home: EngineHome, tmp_path: Path) -> None:
@@ -122,51 +123,75 @@ def test_two_sessions_asked_for_one_exec_agree(home: EngineHome) -> None:
         assert list(pool.map(one, range(2))) == ["agreed\n"] * 2
 
 
+Step = Callable[[SessionProcess], str]
+
+
+def secret(uri: str, key: str = "") -> Step:
+    extra = f', cacheKey: "{key}"' if key else ""
+    return lambda session: held(session, f'secret(uri: "{uri}"{extra}) {{ id }}')
+
+
+def named(plaintext: str) -> Step:
+    return lambda session: held(session, f'setSecret(name: "n", plaintext: "{plaintext}") {{ id }}')
+
+
+def held(session: SessionProcess, chain: str) -> str:
+    return f'withSecretVariable(name: "S", secret: "{session.leaf(chain)}")'
+
+
+def host_directory(session: SessionProcess) -> str:
+    identity = session.leaf('host { directory(path: ".", exclude: ["b"]) { id } }')
+    return f'withDirectory(path: "/w", source: "{identity}")'
+
+
+def nothing(_: SessionProcess) -> str:
+    return 'withEnvVariable(name: "SAME", value: "1")'
+
+
+def always(step: str) -> Step:
+    return lambda _: step
+
+
 def test_what_busts_the_cache_and_what_does_not(home: EngineHome, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (work / "a").write_text("a")
     (work / "b").write_text("b")
-    run = 'withExec(args: ["perl", "-e", "print rand()"])'
 
-    def value(*steps: str, **environment: str) -> object:
-        with engine_session(home.state, workdir=work, **environment) as session:
-            found = [step(session) if callable(step) else step for step in steps]
-            return session.leaf(home.chain(*found, run, "stdout"))
+    def values(value: str, **steps: Step) -> dict[str, object]:
+        """What a command that gives another answer at every run answers after each step."""
+        run = 'withExec(args: ["perl", "-e", "print rand()"])'
+        with engine_session(home.state, workdir=work, SEC=value) as session:
+            return {
+                name: session.leaf(home.chain(step(session), run, "stdout")) for name, step in steps.items()
+            }
 
-    def directory(session: object) -> str:
-        identity = session.leaf('host { directory(path: ".", exclude: ["b"]) { id } }')  # type: ignore[attr-defined]
-        return f'withDirectory(path: "/w", source: "{identity}")'
-
-    def secret(uri: str, key: str = "") -> object:
-        extra = f', cacheKey: "{key}"' if key else ""
-        return lambda session: (
-            'withSecretVariable(name: "S", secret: "'
-            + session.leaf(f'secret(uri: "{uri}"{extra}) {{ id }}')
-            + '")'
-        )
-
-    def named(plaintext: str) -> object:
-        return lambda session: (
-            'withSecretVariable(name: "S", secret: "'
-            + session.leaf(f'setSecret(name: "n", plaintext: "{plaintext}") {{ id }}')
-            + '")'
-        )
-
-    first = value(directory)  # type: ignore[arg-type]
+    by_uri, keyed = secret("env://SEC"), secret("env://SEC", "k")
+    first = values("value-one", host=host_directory, same=nothing, named=named("1234"), uri=by_uri, key=keyed)
     os.utime(work / "a", (1, 1))
     (work / "b").write_text("another")
-    assert value(directory) == first  # type: ignore[arg-type]  # time and excluded files don't count
+    again = values("value-one", host=host_directory, same=nothing, named=named("5678"), uri=by_uri, key=keyed)
+    assert again == first  # times, excluded files and values of named secrets don't count
     (work / "a").chmod(0o755)
-    assert value(directory) != first  # type: ignore[arg-type]  # a mode does
-    plain = value()
-    assert value() == plain
-    assert value('withEnvVariable(name: "CACHEBUSTER", value: "1")') != plain
-    assert value('withWorkdir(path: "/tmp")') != plain
-    one = value(named("value-one"))  # type: ignore[arg-type]
-    assert value(named("value-two")) == one  # type: ignore[arg-type]
-    by_uri = value(secret("env://SEC"), SEC="value-one")  # type: ignore[arg-type]
-    assert value(secret("env://SEC"), SEC="value-one") == by_uri  # type: ignore[arg-type]
-    assert value(secret("env://SEC"), SEC="value-two") != by_uri  # type: ignore[arg-type]
-    keyed = value(secret("env://SEC", "k"), SEC="value-one")  # type: ignore[arg-type]
-    assert value(secret("env://SEC", "k"), SEC="value-two") == keyed  # type: ignore[arg-type]
+    buster = always('withEnvVariable(name: "CACHEBUSTER", value: "1")')
+    moved = always('withWorkdir(path: "/tmp")')
+    other = values("value-two", host=host_directory, same=buster, named=moved, uri=by_uri, key=keyed)
+    assert other.pop("key") == first["key"]  # a cache key stands for the value
+    assert not set(other.values()) & set(first.values())  # a mode, a variable, the directory, a secret by URI
+
+
+def test_a_host_directory_is_read_once_in_a_session_unless_told_otherwise(
+    home: EngineHome, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_text("1")
+    with engine_session(home.state, workdir=tmp_path) as session:
+
+        def read(extra: str = "") -> object:
+            return session.leaf(
+                f'host {{ directory(path: "."{extra}) {{ file(path: "f") {{ contents }} }} }}'
+            )
+
+        assert read() == "1"
+        (tmp_path / "f").write_text("2")
+        assert read() == "1"
+        assert read(", noCache: true") == "2"

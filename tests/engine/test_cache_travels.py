@@ -1,4 +1,4 @@
-"""A cache that travels: a cold machine (a fresh state directory) becomes warm, and believes nothing damaged."""
+"""A cache that travels: a cold machine (a fresh state directory) becomes warm; damage is not believed."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_second_export_writes_only_what_is_new(home: EngineHome, tmp_path: Pat
 def test_writers_at_once_lose_nothing(home: EngineHome, tmp_path: Path, kind: str) -> None:
     registry = f"docker://{home.registry.host}/caches/many"
     there = str(tmp_path / "cache") if kind == "directory" else registry
-    words = [f"{kind}-{number}" for number in range(3)]
+    words = [f"{kind}-{number}" for number in range(2)]
 
     def one(word: str) -> None:
         ask(tmp_path / word, chain(home, word), EMBEDDED_ENGINE_CACHE_TO=there)
@@ -161,25 +161,22 @@ def test_writers_at_once_lose_nothing(home: EngineHome, tmp_path: Path, kind: st
 
 
 def damaged(cache_directory: Path, target: Path, what: str) -> Path:
+    """A copy for another platform, or one with other bytes in every layer."""
     shutil.copytree(cache_directory, target)
-    blobs = sorted((target / "blobs/sha256").iterdir(), key=lambda file: file.stat().st_size)
-    manifest = json.loads((target / "index.json").read_text())["manifests"][0]["digest"][7:]
-    document = json.loads((target / "blobs/sha256" / manifest).read_text())
-    rows = target / "blobs/sha256" / document["layers"][0]["digest"][7:]
-    if what == "rows":
-        rows.write_bytes(rows.read_bytes()[:-20] + b"x" * 20)
-    elif what == "scope":
-        text = (target / "index.json").read_text().replace("-linux-", "-plan9-")
-        (target / "index.json").write_text(text)
-    else:
-        for file in blobs:
-            if file not in (rows, target / "blobs/sha256" / manifest):
-                data = file.read_bytes()
-                file.write_bytes(data[: len(data) // 2] if what == "cut" else b"\0" * len(data))
+    index = (target / "index.json").read_text()
+    if what == "scope":
+        (target / "index.json").write_text(index.replace("-linux-", "-plan9-"))
+        return target
+    blobs = target / "blobs/sha256"
+    manifest = json.loads(index)["manifests"][0]["digest"][7:]
+    rows = json.loads((blobs / manifest).read_text())["layers"][0]["digest"][7:]
+    for file in blobs.iterdir():
+        if file.name not in (rows, manifest):
+            file.write_bytes(b"\0" * file.stat().st_size)
     return target
 
 
-@pytest.mark.parametrize("what", ["rows", "scope", "cut", "changed"])
+@pytest.mark.parametrize("what", ["scope", "changed"])
 def test_what_is_damaged_is_not_believed(home: EngineHome, warm: Path, tmp_path: Path, what: str) -> None:
     there = damaged(warm, tmp_path / "cache", what)
     leaves, events, said = ask(
