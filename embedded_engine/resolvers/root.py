@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from embedded_engine.elements import EnvVariable, HealthcheckConfig, Label, Port, Stat
 from embedded_engine.git_values import GitRef, GitRepository
 from embedded_engine.image_config import ImageConfig
-from embedded_engine.resolvers.registry import Call, Fields
+from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.values import (
     CacheVolume,
     Container,
@@ -25,6 +26,8 @@ from embedded_engine.values import (
 fields = Fields()
 DAGGER_VERSION = "v0.21.8"
 """What SDKs are told; ours is told by ``embedded-engine --version``."""
+_PLATFORM_PART = re.compile(r"[A-Za-z0-9_.-]+")
+_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 
 TYPES: tuple[type[Any], ...] = (
     Container, Directory, File, Secret, CacheVolume, Service, Host, Socket, GitRepository, GitRef,
@@ -46,8 +49,18 @@ def default_platform(call: Call, _: None) -> str:
 
 @fields("Query.container")
 def container(call: Call, _: None, *, platform: str | None = None) -> Container:
-    """An empty container."""
-    return Container(platform=platform or call.session.platform, config=ImageConfig())
+    """An empty container. Raises ApiError for what is no platform."""
+    chosen = normal_platform(platform) if platform else call.session.platform
+    return Container(platform=chosen, config=ImageConfig())
+
+
+def normal_platform(platform: str) -> str:
+    """``os/architecture[/variant]`` in the names that images use. Raises ApiError."""
+    parts = platform.split("/")
+    if len(parts) not in (2, 3) or not all(_PLATFORM_PART.fullmatch(part) for part in parts):
+        raise ApiError(f"platform {platform!r} is not of the form linux/amd64 or linux/arm64/v8")
+    parts[1] = _ARCHITECTURES.get(parts[1], parts[1])
+    return "/".join(parts)
 
 
 @fields("Query.host")
