@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from . import recorded  # the path above comes first
 from .answers import answers_of, differing
 from .checking import told
-from .differences import DIFFERENCES
+from .differences import DIFFERENCES, WORDED
 from .sessions import home, missing
 from .themes import themes
 
@@ -52,7 +52,8 @@ def main() -> int:
 
 def table() -> str:
     """The allowed differences, in Markdown."""
-    rows = [f"| {one.case} | {one.at} | {one.reason} |" for one in DIFFERENCES]
+    rows = [f"| {one.case} | {', '.join(one.at)} | {one.reason} |" for one in DIFFERENCES]
+    rows += [f"| {case} | {', '.join(at)} | other words |" for case, at in WORDED.items()]
     return "\n".join(["| case | where | why |", "| --- | --- | --- |", *rows])
 
 

@@ -227,23 +227,32 @@ async def image_ref(site: Site) -> Answer:
 
 
 @case
-async def from_keeps_nothing_of_before(site: Site) -> Answer:
+async def from_after_other_changes(site: Site) -> Answer:
     base = (
         dag.container()
         .with_env_variable("A", "1")
+        .with_env_variable("BASE", "mine")
         .with_label("l", "1")
+        .with_label("base", "mine")
         .with_workdir("/before")
         .with_user("app")
+        .with_exposed_port(80)
+        .with_entrypoint(["e"])
+        .with_default_args(["d"])
+        .with_mounted_temp("/t")
         .with_new_file("/kept", "x")
         .from_(site.home.address)
     )
     return {
-        "env": await base.env_variable("A"),
-        "label": await base.label("l"),
+        "env": [await base.env_variable(name) for name in ("A", "BASE", "PATH")],
+        "label": [await base.label(name) for name in ("l", "base")],
         "workdir": await base.workdir(),
         "user": await base.user(),
+        "ports": len(await base.exposed_ports()),
+        "entrypoint": await base.entrypoint(),
+        "args": await base.default_args(),
+        "mounts": await base.mounts(),
         "file": await base.exists("/kept"),
-        "path": await base.env_variable("PATH"),
     }
 
 

@@ -161,9 +161,10 @@ async def lists_of_objects_by_id(site: Site) -> Answer:
         labels { id } } } } }"""
     answer = await site.ask(document)
     labels = answer["body"]["data"]["container"]["withLabel"]["withLabel"]["labels"]
-    return [
+    names = [
         await site.leaf(f'{{ node(id: "{label["id"]}") {{ ... on Label {{ name }} }} }}') for label in labels
     ]
+    return sorted(names)
 
 
 @case

@@ -18,8 +18,7 @@ case = THEME.case
 SERVER = """use Socket; socket(S, PF_INET, SOCK_STREAM, 0); setsockopt(S, SOL_SOCKET, SO_REUSEADDR, 1);
 bind(S, sockaddr_in($ENV{PORT} || 8080, INADDR_ANY)) or die; listen(S, 9); $| = 1; print "ready\\n";
 while (accept(C, S)) { sysread(C, $_, 4096);
-  syswrite(C, "HTTP/1.0 200 OK\\r\\n\\r\\n" . ($ENV{SAY} || "hello") . "\\n"); close(C);
-  exit($ENV{CODE}) if $ENV{CODE} }
+  syswrite(C, "HTTP/1.0 200 OK\\r\\n\\r\\n" . ($ENV{SAY} || "hello") . "\\n"); close(C) }
 """
 CLIENT = """use Socket; my ($h, $p) = @ARGV; my $a = inet_aton($h) or die "no address for $h\\n";
 socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in($p, $a)) or die "no connection: $!\\n";
@@ -93,10 +92,11 @@ async def that_dies_at_once(site: Site) -> Answer:
 
 @case
 async def that_dies_during_the_exec(site: Site) -> Answer:
-    service = server(site, CODE="9").as_service()
-    made = asked(client(site).with_service_binding("web", service), "web")
-    error = await attempt(made.with_exec(["sh", "-c", "sleep 2; exit 1"]).stdout())
-    return [error["error"], error.get("exit_code")]
+    mortal = ["sh", "-c", 'perl -e "$SERVER" & sleep 1.5; exit 9']
+    service = server(site).with_env_variable("SERVER", SERVER).as_service(args=mortal)
+    made = client(site).with_service_binding("web", service)
+    error = await attempt(made.with_exec(["sh", "-c", "echo said; sleep 4; exit 1"]).stdout())
+    return [error["error"], error.get("exit_code"), error.get("stdout"), "exit code: 9" in error["message"]]
 
 
 @case
