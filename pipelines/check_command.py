@@ -4,15 +4,14 @@ or write the answers of now into the golden file, after the difference was shown
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import engine_session, engines
+from pipelines import engines
 from pipelines.check_cases_asked import lines_of
+from pipelines.command_session import command_session
 from pipelines.config import Model, find_models, load, repository_root
 from pipelines.console import Console
 from pipelines.errors import PipelineError, UsageError
@@ -110,7 +109,8 @@ async def check_command(options: CheckOptions, environ: Mapping[str, str]) -> li
     state = state_directory(repository_root(models[0].directory))
     choice = await engines.choose(options.engine, environ)
     Console().line(f"{models[0].name if len(models) == 1 else f'{len(models)} models'}   engine: {choice}")
-    async with _session(choice, state, options) as events:
+    root = repository_root(state)
+    async with command_session("check", choice, state, root, debug=options.debug) as events:
         place = _Place(state, events, environ)
         return [await _checked(model, options, lines, place) for model in models]
 
@@ -122,21 +122,6 @@ class _Place:
     state: Path
     events: Path
     environ: Mapping[str, str] = field(repr=False)
-
-
-@asynccontextmanager
-async def _session(choice: engines.Choice, state: Path, options: CheckOptions) -> AsyncIterator[Path]:
-    """The engine for the length of the block; the file that it writes its operations to."""
-    directory = state / "sessions" / f"check-{time.time_ns()}"
-    directory.mkdir(parents=True)
-    log, events = directory / "engine.log", directory / "events.jsonl"
-    try:
-        async with engine_session.connected(choice, repository_root(state), log, events):
-            yield events
-    finally:
-        if options.debug and log.exists():
-            for line in log.read_text(errors="replace").splitlines():
-                Console().line(f"  | {line}")
 
 
 async def _checked(model: Model, options: CheckOptions, lines: tuple[int, ...], place: _Place) -> Checked:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import engine_session, engines
+from pipelines import engines
+from pipelines.command_session import command_session
 from pipelines.config import Model, find_models, load
 from pipelines.console import Console
 from pipelines.errors import PipelineError
@@ -66,18 +65,8 @@ async def scan_command(
     plans = [make_plan(model, source, state, environ, Push.NEVER) for model in models]
     choice = await engines.choose(wish, environ)
     Console().line(f"{models[0].name if len(models) == 1 else f'{len(models)} models'}   engine: {choice}")
-    async with _session(choice, state, source.root) as events:
+    async with command_session("scan", choice, state, source.root) as events:
         return [await _scanned(plan, state, events, environ) for plan in plans]
-
-
-@asynccontextmanager
-async def _session(choice: engines.Choice, state: Path, root: Path) -> AsyncIterator[Path]:
-    """The engine for the length of the block; the file that it writes its operations to."""
-    directory = state / "sessions" / f"scan-{secrets.token_hex(6)}"
-    directory.mkdir(parents=True)
-    events = directory / "events.jsonl"
-    async with engine_session.connected(choice, root, directory / "engine.log", events):
-        yield events
 
 
 async def _scanned(plan: Plan, state: Path, events: Path, environ: Mapping[str, str]) -> Scanned:
