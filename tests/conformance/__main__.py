@@ -13,7 +13,7 @@ from . import recorded  # the path above comes first
 from .answers import answers_of, differing
 from .checking import told
 from .differences import DIFFERENCES, WORDED
-from .sessions import home, missing
+from .sessions import Engine, home, missing
 from .themes import themes
 
 ENGINE_VERSION = "v0.21.8"
@@ -29,7 +29,7 @@ def main() -> int:
     if not options.record and not options.compare:
         print(table())
         return 0
-    engine = "dagger" if options.record else options.compare
+    engine: Engine = "dagger" if options.record else options.compare
     lacking = missing(engine)
     if lacking:
         print(f"needs {lacking}", file=sys.stderr)

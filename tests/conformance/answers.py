@@ -22,6 +22,7 @@ _DIGEST = re.compile(r"\b(?:sha256|sha512|xxh3):[0-9a-f]{8,}\b")
 _REGISTRY = re.compile(
     r"\b127\.0\.0\.1:\d{4,5}(?=/)"
 )  # also of an earlier run, which Dagger's engine may name
+_SERVICE = re.compile(r"(?<=^start )[a-z0-9]{13}(?= |:)")
 _ENGINE_PATH = re.compile(
     r"(?:/var/lib/dagger[\w./-]*|/tmp/(?:buildkit|dagger|containerd|rootfs|mount)[\w-]*)"
 )
@@ -103,6 +104,7 @@ def _text(text: str, texts: Mapping[str, str], digests: dict[str, str]) -> str:
     for found, name in texts.items():
         text = text.replace(found, name)
     text = _REGISTRY.sub("<registry>", _TRACE.sub("", text))
+    text = _SERVICE.sub("<host>", text)
     text = _ENGINE_PATH.sub("<engine path>", text)
     return _DIGEST.sub(lambda match: digests.setdefault(match[0], f"<digest {len(digests) + 1}>"), text)
 

@@ -298,5 +298,5 @@ async def mounts_and_secrets_are_not_published(site: Site) -> Answer:
 @case
 async def published_at_once(site: Site) -> Answer:
     made = site.base.with_new_file("/x", "at once")
-    found = await asyncio.gather(*(made.publish(to(site, f":{number}")) for number in range(3)))
+    found = await asyncio.gather(*(made.publish(to(site, f"-{number}:1")) for number in range(3)))
     return sorted(found)
