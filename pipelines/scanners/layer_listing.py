@@ -178,21 +178,28 @@ def _recalled(file: Path, diff_id: str) -> list[str]:
         if head["layer"] != diff_id or head["version"] != VERSION:
             raise ValueError("of another layer")
         rows = [line.rstrip("\n") for line in lines]
-    if len(rows) != head["entries"] or hashlib.sha256("\n".join(rows).encode()).hexdigest() != head["sha256"]:
+    if len(rows) != head["entries"] or _digest(rows) != head["sha256"]:
         raise ValueError("damaged")
     return rows
 
 
+def _digest(rows: list[str]) -> str:
+    """The SHA-256 of the rows as one text; row by row, for there may be half a million of them."""
+    digest = hashlib.sha256()
+    for number, row in enumerate(rows):
+        digest.update(f"\n{row}".encode() if number else row.encode())
+    return digest.hexdigest()
+
+
 def _remember(file: Path, diff_id: str, rows: list[str]) -> None:
     """A full disk only costs time later."""
-    body = "\n".join(rows)
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    head = {"layer": diff_id, "version": VERSION, "entries": len(rows), "sha256": digest}
+    head = {"layer": diff_id, "version": VERSION, "entries": len(rows), "sha256": _digest(rows)}
     temporary = file.with_suffix(f".{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with gzip.open(temporary, "wt", encoding="utf-8", compresslevel=1, newline="\n") as out:
-            out.write(json.dumps(head) + "\n" + body + ("\n" if rows else ""))
+            out.write(f"{json.dumps(head)}\n")
+            out.writelines(f"{row}\n" for row in rows)
         temporary.replace(file)
     except OSError:
         temporary.unlink(missing_ok=True)

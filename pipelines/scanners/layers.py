@@ -95,7 +95,7 @@ class ImageLayers:
             Layer(blob.digest, blob.size, diff_id, line, path)
             for blob, diff_id, line, path in zip(blobs, diff_ids, made, paths, strict=False)
         )
-        self._listing = threading.Lock()
+        self._walking = threading.RLock()
         self.kept: Path = image.layout.directory / KEPT
 
     @property
@@ -119,9 +119,16 @@ class ImageLayers:
     def entries(self) -> Iterator[LayerEntry]:
         """Everything in every layer, the last layer first, with what became of it.
 
+        The scanners share it, each in a thread of its own, and one after the other: hundreds of thousands of
+        entries are in memory once. Nobody waits longer for it: Python runs one of them at a time anyway.
+
         Raises:
             CouldNotLookError: a layer is damaged, or packed or made in a way that can't be read.
         """
+        with self._walking:
+            yield from self._entries()
+
+    def _entries(self) -> Iterator[LayerEntry]:
         upper = _Upper()
         for index in range(len(self.layers), 0, -1):
             layer = self.layers[index - 1]
@@ -130,7 +137,7 @@ class ImageLayers:
                 upper.count()
                 if not row.is_whiteout:
                     yield _entry(row, layer, (index, number), *upper.fate(row, index, last=last))
-                if last:
+                if last and index > 1:  # below the first layer nobody asks
                     added.append((row.kind, row.path))
             for kind, path in added:
                 upper.add(kind, path, index)
@@ -161,8 +168,7 @@ class ImageLayers:
 
     def _rows(self, layer: Layer) -> Iterator[tuple[Row, bool]]:
         try:
-            with self._listing:  # the scanners share it, each in a thread of its own
-                rows = listing(layer.path, layer.size, layer.diff_id, self.kept)
+            rows = listing(layer.path, layer.size, layer.diff_id, self.kept)
         except DamagedLayer as err:
             raise CouldNotLookError(f"the layer {layer.digest[:19]}: {err}") from err
         yield from ended(rows)

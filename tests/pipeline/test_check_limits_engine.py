@@ -161,7 +161,7 @@ async def test_without_python_in_the_image_memory_is_not_measured_aloud(
 async def test_a_model_that_ends_under_abuse(home: Home, base: dagger.Container, tmp_path: Path) -> None:  # noqa: F811
     error = await failure_of(image_of(base, FRAGILE="exit"), cases(home, tmp_path, abuse=True))
     assert "deep: the model does not answer after it" in str(error)
-    assert str(error).endswith("; the model ended during the check, with exit code 11")
+    assert str(error).endswith("the model ended during the check, with exit code 11")
 
 
 async def test_a_model_that_answers_bad_requests_with_500(

@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import json
 import tarfile
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -113,6 +115,26 @@ def test_an_old_file_of_a_debian_package_is_public(tmp_path: Path) -> None:
     listed = entry("var/lib/dpkg/info/x.md5sums", f"{sums}  usr/share/x\n")
     same = image_of(tmp_path / "b", [entry("usr/share/x", text), listed], [entry("usr/share/.wh.x")])
     assert secrets_of_deleted(ImageLayers(same))["found"] == []
+
+
+def test_many_files_are_in_memory_once_however_many_scanners_walk_them(tmp_path: Path) -> None:
+    """Three scanners walk side by side: what they take together is what one takes, and a part of it."""
+    many = [entry(f"data/a/long/path/of/a/dataset/file-{number:06}.txt", "") for number in range(4_000)]
+    layers = ImageLayers(image_of(tmp_path, [directory("data")], many))
+
+    def walk() -> int:
+        return sum(1 for _ in layers.entries())
+
+    def peak(walkers: int) -> int:
+        tracemalloc.start()
+        with ThreadPoolExecutor(walkers) as pool:
+            assert {one.result() for one in [pool.submit(walk) for _ in range(walkers)]} == {4_001}
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    walk()  # listed, and kept
+    assert peak(3) < 1.4 * peak(1)
 
 
 def test_an_unchanged_layer_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
