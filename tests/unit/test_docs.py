@@ -13,6 +13,7 @@ import pytest
 import typer.main
 import yaml
 
+from embedded_engine.cli import _parser as engine_parser
 from pipelines import errors
 from pipelines.commands import app
 from pipelines.config import load
@@ -21,9 +22,8 @@ from pipelines.schema import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = sorted(
-    page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")]
-)
+FOLDERS = ("*.md", "docs/**/*.md", "examples/*/*.md", "embedded_engine/*.md")
+PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(folder))
 
 
 def commands(group: Any, above: str = "") -> dict[str, Any]:
@@ -165,3 +165,21 @@ def test_the_table_of_the_engines_fields_is_that_of_its_schema_and_resolvers() -
     text = module.ENGINE_PAGE.read_text("utf-8")
     assert module.ENGINE_MARK in text
     assert text == module.engine_page(text), "run `make docs`"
+
+
+def test_the_engines_readme_lists_every_command_of_the_engine() -> None:
+    text = (ROOT / "embedded_engine/README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.*?) \|", text.split("\n## Start it\n")[1].split("\n## ")[0], re.MULTILINE)
+    listed = re.findall(r"`(?:embedded-engine )?([a-z]+)", " ".join(rows))
+    (group,) = [action for action in engine_parser()._actions if action.choices]  # the only way argparse has
+    assert set(listed) == set(group.choices)
+
+
+def test_the_engines_variables_are_documented() -> None:
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    read = {
+        name
+        for file in ROOT.glob("embedded_engine/**/*.py")
+        for name in re.findall(r"EMBEDDED_ENGINE_[A-Z_]+[A-Z]", file.read_text("utf-8"))
+    }
+    assert {name for name in read if name not in pages} == set()
