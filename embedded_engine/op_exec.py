@@ -40,6 +40,7 @@ class Exec:
     redirect_stdout: str = ""
     redirect_stderr: str = ""
     expect: Expect = "SUCCESS"
+    init: bool = True
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class Exec:
             [mount.recipe() for mount in (*one.mounts, *one.sockets)],
             [[name, secret.digest] for name, secret in one.secret_env],
             [[alias, service.digest] for alias, service in one.services],
+            *([] if self.init else ["no init"]),
         )
 
     @property
@@ -87,6 +89,7 @@ class Exec:
                 redirect_stdin=self.redirect_stdin,
                 redirect_stdout=self.redirect_stdout,
                 redirect_stderr=self.redirect_stderr,
+                init=self.init,
                 name=self.digest[:12],
                 watch=work.watch(),
             )

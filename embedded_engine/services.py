@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -53,7 +53,7 @@ class Services:
             return one
         async with contextlib.AsyncExitStack() as stack:
             ready = await stack.enter_async_context(prepared(work, service.container, service.args))
-            step = await with_services(work, service.container, ready.step)
+            step = await with_services(work, service.container, replace(ready.step, init=service.init))
             try:
                 one = await work.runtime.start_service(
                     step, hostname_of(service), readiness_of(service.container)

@@ -219,6 +219,7 @@ class Service:
     host: str = ""
     target: Service | None = None
     forwards: tuple[tuple[int, int, str], ...] = ()  # (frontend, backend, protocol)
+    init: bool = True
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -226,6 +227,7 @@ class Service:
         target = self.target.digest if self.target else ""
         forwards: JSON = [list(forward) for forward in self.forwards]
         parts: tuple[JSON, ...] = (container, list(self.args), self.hostname, self.host, target, forwards)
+        parts += () if self.init else ("no init",)
         object.__setattr__(self, "digest", digest_of("Service", *parts))
 
 

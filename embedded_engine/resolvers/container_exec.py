@@ -43,6 +43,7 @@ def with_exec(
         redirect_stdout=expanded(redirect_stdout),
         redirect_stderr=expanded(redirect_stderr),
         expect=expect,
+        init=not no_init,
     )
     return after_exec(container, operation)
 
@@ -126,7 +127,7 @@ def as_service(
     command = command_of(container.config, args, use_entrypoint=use_entrypoint, expand=expand)
     if not command:
         raise ApiError("no service command has been set")
-    return Service(container=container, args=command)
+    return Service(container=container, args=command, init=not no_init)
 
 
 @fields("Container.withServiceBinding")

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import anyio.to_thread
 
@@ -28,9 +28,10 @@ from embedded_engine.runtime.port import (
     RuntimeFailure,
     SetupFailure,
     Snapshot,
-    Write,
 )
 from embedded_engine.runtime.process import Hooks, Runner
+from embedded_engine.runtime.programs import settled
+from embedded_engine.runtime.redirects import located, read_redirect, write_redirects
 from embedded_engine.runtime.residue import Residue
 from embedded_engine.runtime.said import Said
 from embedded_engine.runtime.working import Working
@@ -47,6 +48,7 @@ class Isolation:
     kind: str = "oci"  # or chroot
     network: str = SLIRP  # or private (Buildah's bridge), or host
     runtime: str = "runc"
+    init: str = ""  # the machine's program that is the first process of containers (init.py)
 
     def args(self) -> list[str]:
         """Buildah's options for it. In a namespace made around Buildah, that network is the host's to it."""
@@ -78,6 +80,7 @@ class Executor:
         said = Said(step.hidden, (step.watch,) if step.watch else ())
         async with self.working.container(step.parent, dns_args(isolation.network)) as (name, root):
             with private_directory(self.temp) as private:
+                step = await anyio.to_thread.run_sync(settled, step, root, settings.init)
                 volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
                 residue = Residue.before(root, mount_points(step, volumes), step.workdir)
                 stdin = read_redirect(step, root) if step.redirect_stdin else step.stdin
@@ -92,7 +95,7 @@ class Executor:
                         self.runner, isolation.network, argv, stdin=stdin, hooks=Hooks(said.take)
                     )
             said.finish()
-            ended = ending(finished)
+            ended = ending(finished, step.args[0] if step.init else None)
             stdout, stderr, combined = await anyio.to_thread.run_sync(said.outputs, finished, ended)
             await anyio.to_thread.run_sync(write_redirects, step, root, stdout, stderr)
             snapshot = None
@@ -147,7 +150,8 @@ def run_argv(
         options.append(f"--user={step.user}")
     args = step.args if not step.secret_env else ("/bin/sh", "-c", _WITH_SECRETS, step.args[0], *step.args)
     fixed = ["--no-hosts", f"--hostname={HOSTNAME}", f"--workingdir={step.workdir or '/'}"]
-    return ["buildah", "run", *isolation, *fixed, *options, container, "--", *args]
+    init = settings.init if step.init else ()
+    return ["buildah", "run", *isolation, *fixed, *options, container, "--", *init, *args]
 
 
 _SECRETS_TARGET = "/run/.engine-secrets"
@@ -245,33 +249,3 @@ def hosts_text(hosts: Iterable[tuple[str, Iterable[str]]]) -> str:
 def mount_points(step: ExecStep, volumes: Iterable[tuple[Path, str, bool]]) -> list[str]:
     """Every path something is mounted at."""
     return [TARGET, *(target for _, target, _ in volumes), *(mount.target for mount in step.mounts)]
-
-
-def located(step: ExecStep, root: Path, path: str) -> Path:
-    """The host path of a redirect: in a bind mount of the step if it lies in one, else in the root."""
-    whole = str(PurePosixPath(step.workdir or "/") / path)
-    for mount in sorted(step.mounts, key=lambda one: -len(one.target)):
-        if mount.kind == "bind" and mount.source and PurePosixPath(whole).is_relative_to(mount.target):
-            return inside(mount.source, str(PurePosixPath(whole).relative_to(mount.target)))
-    return inside(root, whole)
-
-
-def read_redirect(step: ExecStep, root: Path) -> bytes:
-    """The stdin of a step that takes it from a file. Raises SetupFailure."""
-    try:
-        return located(step, root, step.redirect_stdin).read_bytes()
-    except OSError as error:
-        raise SetupFailure(f"redirect from {step.redirect_stdin}: {error.strerror}") from error
-
-
-def write_redirects(step: ExecStep, root: Path, stdout: bytes, stderr: bytes) -> None:
-    """The files a step's outputs are also written to."""
-    for redirect, data in ((step.redirect_stdout, stdout), (step.redirect_stderr, stderr)):
-        if not redirect:
-            continue
-        whole = str(PurePosixPath(step.workdir or "/") / redirect)
-        path = located(step, root, redirect)
-        if path.is_relative_to(root):
-            apply_edits(root, [Write(whole, data, owner=step.user, mode=0o600)])
-        else:
-            path.write_bytes(data)

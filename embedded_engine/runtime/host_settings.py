@@ -1,10 +1,10 @@
 """What the site needs to reach its package indexes: CA certificates, pip's and apt's settings, given to
 execs.
 
-They come as one directory mounted at /run/.engine while a command runs, and variables that point into it.
-Nothing of it is in a layer: the mount leaves with the command, and its empty mount point is dropped. The
-values themselves (an index URL may hold a password) are in the mounted files only, never in an argument or a
-stored config.
+They come as one directory mounted at /run/.engine while a command runs, and variables that point into it; the
+program that is containers' first process (init.py) comes with them. Nothing of it is in a layer: the mount
+leaves with the command, and its empty mount point is dropped. The values themselves (an index URL may hold a
+password) are in the mounted files only, never in an argument or a stored config.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from embedded_engine.entries import EPOCH
+from embedded_engine.runtime.init import TARGET as INIT
+from embedded_engine.runtime.init import init_args
 
 TARGET = "/run/.engine"
 _BUNDLES = (
@@ -58,6 +60,7 @@ class HostSettings:
     directory: Path | None
     env: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[Path, str], ...] = ()  # local wheel directories: (host, in the container)
+    init: tuple[str, ...] = ()  # what stands before a command
 
     def mounts(self) -> tuple[tuple[Path, str], ...]:
         """(host path, target) pairs, all read-only."""
@@ -65,12 +68,12 @@ class HostSettings:
 
 
 def host_settings(
-    base: Path, environ: Mapping[str, str], apt_dump: Iterable[str], *, one_id: bool = False
+    base: Path, environ: Mapping[str, str], apt_dump: Iterable[str], *, one_id: bool = False, init: str = ""
 ) -> HostSettings:
     """Collect the machine's settings into a directory under ``base``, named by its content.
 
     ``apt_dump`` is what ``apt-config dump`` prints (nothing where there is no apt). ``one_id``: in the user
-    namespace there is no user for apt to download as.
+    namespace there is no user for apt to download as. ``init``: a program to be containers' first process.
     """
     files: dict[str, bytes] = {}
     # Layers have constant times, and Python believes byte code by its source's time: told so, compilers go by
@@ -94,9 +97,12 @@ def host_settings(
     if apt:
         files["apt.conf"] = apt.encode()
         env["APT_CONFIG"] = f"{TARGET}/apt.conf"
+    if init:
+        files[PurePosixPath(INIT).name] = Path(init).read_bytes()
     if not files:
         return HostSettings(None, tuple(env.items()))
-    return HostSettings(_written(base, files), tuple(sorted(env.items())), tuple(_mounted(links)))
+    directory = written(base, files)
+    return HostSettings(directory, tuple(sorted(env.items())), tuple(_mounted(links)), init_args(init))
 
 
 def ca_bundle(environ: Mapping[str, str]) -> Path | None:
@@ -164,10 +170,11 @@ def _mounted(links: Iterable[str | Path]) -> list[tuple[Path, str]]:
     return [(path, f"{TARGET}-wheels-{number}") for number, path in enumerate(local)]
 
 
-def _written(base: Path, files: Mapping[str, bytes]) -> Path:
+def written(base: Path, files: Mapping[str, bytes]) -> Path:
     """The directory that holds these files. Its parent is the owner's only; in the container everyone may
     read."""
-    name = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+    digests = [(file, hashlib.sha256(data).hexdigest()) for file, data in sorted(files.items())]
+    name = hashlib.sha256(repr(digests).encode()).hexdigest()[:16]
     directory = base / name
     if directory.is_dir():
         return directory
@@ -176,7 +183,7 @@ def _written(base: Path, files: Mapping[str, bytes]) -> Path:
     base.chmod(0o700)
     for file, data in files.items():
         (fresh / file).write_bytes(data)
-        (fresh / file).chmod(0o644)
+        (fresh / file).chmod(0o755 if f"{TARGET}/{file}" == INIT else 0o644)
     fresh.chmod(0o755)
     try:
         fresh.rename(directory)

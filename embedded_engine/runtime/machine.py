@@ -8,6 +8,8 @@ import resource
 import shutil
 from pathlib import Path
 
+from embedded_engine.runtime.init import init_program
+
 PACKAGES = {  # program: Debian and Ubuntu, Fedora and RHEL, Alpine
     "buildah": ("buildah", "buildah", "buildah"),
     "skopeo": ("skopeo", "skopeo", "skopeo"),
@@ -23,6 +25,7 @@ PACKAGES = {  # program: Debian and Ubuntu, Fedora and RHEL, Alpine
     "nsenter": ("util-linux", "util-linux", "util-linux-misc"),
     "iptables": ("iptables", "iptables-nft", "iptables"),
     "git": ("git", "git", "git"),
+    "catatonit": ("catatonit", "catatonit", "catatonit"),
 }
 _TOOLS = (*PACKAGES, "podman")
 SYSCTLS = (
@@ -53,9 +56,8 @@ def machine_key() -> str:
     parts += [f"{device}:{device_access(device)}" for device in _DEVICES]
     parts += [f"{limit}" for limit in (_limit("NOFILE"), _limit("NPROC"))]
     parts += [f"{name}={os.access(name, os.W_OK)}" for name in ("/proc/sys/net", "/sys/fs/cgroup")]
-    for tool in _TOOLS:
-        path = shutil.which(tool)
-        if path is not None:
+    for path in (*(shutil.which(tool) for tool in _TOOLS), init_program()):
+        if path:
             parts.append(_stamp(path))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

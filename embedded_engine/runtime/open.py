@@ -14,8 +14,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from embedded_engine.runtime import notices, single_id
 from embedded_engine.lost import ContentLost
+from embedded_engine.runtime import notices, single_id
 from embedded_engine.runtime.buildah import Executor, Isolation
 from embedded_engine.runtime.dockerfile import Builder
 from embedded_engine.runtime.elsewhere import Elsewhere
@@ -198,7 +198,7 @@ class ContainerRuntime:
                 if shutil.which("apt-config"):
                     dump = (await self.runner.run(["apt-config", "dump"], check=False)).text.splitlines()
                 self._settings = await anyio.to_thread.run_sync(
-                    partial(host_settings, one_id=single_id.is_single()),
+                    partial(host_settings, one_id=single_id.is_single(), init=self._isolation.init),
                     self.state.root / "host",
                     self.environ,
                     dump,

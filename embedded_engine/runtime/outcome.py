@@ -54,8 +54,14 @@ _UNKNOWN_USER = re.compile(
     r"|unable to find (?P<kind2>user|group) (?P<name2>\S+)"
 )
 # what runc says on the command's stderr when the kernel refuses the program after all else is set up
-_REFUSED = re.compile(
-    rb"\Aexec /[^\n]*: (?:exec format error|no such file or directory)\n\Z"
+_REFUSED = re.compile(rb"\Aexec /[^\n]*: (?:exec format error|no such file or directory)\n\Z")
+
+
+# what an init says when it can't start the program: catatonit and tini
+_INIT = re.compile(
+    rb"\A(?:ERROR \(catatonit:\d+\): failed to exec pid1|\[FATAL tini \(\d+\)\] exec .* failed): "
+    rb"(?P<why>[^\n]+)\n\Z",
+    re.DOTALL,
 )
 
 
@@ -68,9 +74,11 @@ class Ending:
     noise: bytes = b""
 
 
-def ending(finished: Finished) -> Ending:
-    """Take Buildah's words off the command's. Raises SetupFailure or RuntimeFailure if no command ever
-    ran."""
+def ending(finished: Finished, program: str | None = None) -> Ending:
+    """Take Buildah's words off the command's. Raises SetupFailure or RuntimeFailure if no command ever ran.
+
+    ``program`` is what an init was to start, None without one.
+    """
     if finished.exit_code == 0:
         return Ending(0, finished.stderr)
     first = max(0, len(finished.stderr) - _LOOK_AT)
@@ -87,6 +95,9 @@ def ending(finished: Finished) -> Ending:
     refused = _REFUSED.match(stderr)
     if refused is not None and finished.exit_code == 1:
         return Ending(1, b"fork/" + stderr, finished.stderr)
+    unstarted = _INIT.match(stderr) if program is not None and len(stderr) <= _LOOK_AT else None
+    if program is not None and unstarted is not None:
+        return Ending(1, _words(program.encode(), unstarted["why"]), finished.stderr)
     return Ending(int(match["code"]), stderr, noise)
 
 
@@ -104,6 +115,13 @@ def _why(match: re.Match[bytes]) -> bytes:
     if why.startswith(b"executable file not found"):
         return b'exec: "' + program + b'": executable file not found in $PATH\n'
     return b"fork/exec " + program + b": " + why.rpartition(b": ")[2] + b"\n"
+
+
+def _words(program: bytes, why: bytes) -> bytes:
+    """The same from execvp(3)'s error; a name is looked up in PATH."""
+    if program and b"/" not in program and why in (b"No such file or directory", b"Permission denied"):
+        return b'exec: "' + program + b'": executable file not found in $PATH\n'
+    return b"fork/exec " + program + b": " + why[:1].lower() + why[1:] + b"\n"
 
 
 def _failed(finished: Finished) -> RuntimeFailure:

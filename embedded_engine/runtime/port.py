@@ -113,7 +113,7 @@ class ExecStep:
     Redirects are paths in the container (relative to ``workdir``), *tee'd*: the result has the output too.
     What it says is masked by ``hidden`` before anything else sees it, also ``watch`` (1 or 2 for the stream).
     ``hosts`` are lines for /etc/hosts; ``network`` says which services' network it must share, if the runtime
-    has no bridges.
+    has no bridges. ``init``: an init is the first process, not the command, if the machine has one.
     """
 
     parent: Snapshot
@@ -131,6 +131,7 @@ class ExecStep:
     hosts: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (ip, names)
     services: tuple[RunningService, ...] = ()
     name: str = ""
+    init: bool = True
     hidden: Hidden = field(default_factory=Hidden, repr=False, compare=False)
     watch: Callable[[int, bytes], None] | None = field(default=None, repr=False, compare=False)
 

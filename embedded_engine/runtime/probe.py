@@ -3,7 +3,8 @@
 First how layers are stored (drivers.py) and whether a run may have a /proc of its own; then, in order, `oci`
 isolation with runc and crun, with a network of its own and with the host's, then `chroot`. The answer is
 remembered until a tool, the kernel, the user or a setting changes (machine.py). The container's root holds a
-copy of this machine's `true` and its libraries, so no network and no image is needed.
+copy of this machine's `true` and its libraries, so no network and no image is needed. Last, whether the
+machine's init program starts that `true` too.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
 
-from embedded_engine.runtime.buildah import Isolation
+from embedded_engine.runtime.buildah import Isolation, volume_arg
 from embedded_engine.runtime.drivers import Drivers, copies_warning, says_nothing_of_the_machine
 from embedded_engine.runtime.edits import apply_edits
 from embedded_engine.runtime.enclosure import CONTAINED, OWN_PROC, Enclosures
+from embedded_engine.runtime.host_settings import TARGET, written
+from embedded_engine.runtime.init import TARGET as INIT
+from embedded_engine.runtime.init import init_args, init_program
 from embedded_engine.runtime.machine import machine_key
 from embedded_engine.runtime.networks import SLIRP, run_networked
 from embedded_engine.runtime.port import JSON, SCRATCH, Copy, Facts, RuntimeFailure
@@ -37,7 +41,7 @@ _TIMEOUT_S = 30
 class Attempt:
     """One candidate and why it was not taken ("" if it works)."""
 
-    kind: str  # storage, processes or isolation
+    kind: str  # storage, processes, isolation or init
     what: str
     reason: str = ""
 
@@ -92,7 +96,7 @@ class Probe:
             self.attempts[:] = [
                 Attempt(*(str(part) for part in one)) for one in attempts if isinstance(one, list)
             ]
-        return Isolation(str(known["kind"]), str(known["network"]), str(known["runtime"]))
+        return Isolation(*(str(known.get(name) or "") for name in ("kind", "network", "runtime", "init")))
 
     async def _settle_storage(self) -> None:
         drivers = Drivers(self.state, self.runner, self.working)
@@ -133,18 +137,35 @@ class Probe:
                 reason = await self._works(name, isolation)
                 self.attempts.append(Attempt("isolation", told(isolation), reason))
                 if not reason:
-                    return isolation
+                    return replace(isolation, init=await self._settle_init(name, isolation))
         raise RuntimeFailure(
             "no way of running a container works here: "
             + "; ".join(f"{one.what}: {one.reason}" for one in self.attempts if one.kind == "isolation")
             + " (`embedded-engine doctor` says what to do)"
         )
 
-    async def _works(self, container: str, isolation: Isolation) -> str:
+    async def _settle_init(self, container: str, isolation: Isolation) -> str:
+        """The machine's init program if it works as every run would have it."""
+        program = init_program()
+        if not program:
+            return ""
+        data = await anyio.to_thread.run_sync(Path(program).read_bytes)
+        directory = await anyio.to_thread.run_sync(
+            written, self.state.root / "host", {PurePosixPath(INIT).name: data}
+        )
+        reason = await self._works(
+            container, isolation, [volume_arg(directory, TARGET, True)], init_args(program)
+        )
+        self.attempts.append(Attempt("init", program, reason))
+        return "" if reason else program
+
+    async def _works(
+        self, container: str, isolation: Isolation, mounts: Sequence[str] = (), before: Sequence[str] = ()
+    ) -> str:
         with anyio.move_on_after(_TIMEOUT_S):
             async with self.enclosures.one(isolation.runtime) as enclosure:
-                options = [*isolation.args(), *enclosure.runtime_args(isolation.kind), "--no-hosts"]
-                argv = ["buildah", "run", *options, container, "--", true_program()]
+                options = [*isolation.args(), *enclosure.runtime_args(isolation.kind), "--no-hosts", *mounts]
+                argv = ["buildah", "run", *options, container, "--", *before, true_program()]
                 try:
                     finished = await run_networked(self.runner, isolation.network, enclosure.argv(argv))
                 except RuntimeFailure as failure:

@@ -45,6 +45,7 @@ class Service:
 
     hostname: str
     address: str = LOOPBACK
+    program: str | None = None  # what its init starts, if it has one
     pid: int = 0  # of the process that holds its namespaces
     finished: Finished | None = None
     failure: RuntimeFailure | None = None
@@ -89,10 +90,8 @@ class Service:
 
     def _ended(self) -> tuple[int, bytes]:
         assert self.finished is not None  # noqa: S101  # asked by the callers
-        if self.finished.exit_code == 128 + signal.SIGKILL:
-            return self.finished.exit_code, self.err.data()
         try:
-            end = ending(replace(self.finished, stderr=self.err.data()))
+            end = ending(replace(self.finished, stderr=self.err.data()), self.program)
         except RuntimeFailure:
             return self.finished.exit_code, self.err.data()
         return end.exit_code, end.stderr

@@ -25,6 +25,7 @@ from embedded_engine.runtime.machine import machine_key
 from embedded_engine.runtime.outcome import ending
 from embedded_engine.runtime.port import ExecStep, Facts, Readiness, RunningService, RuntimeFailure
 from embedded_engine.runtime.process import Hooks, Runner
+from embedded_engine.runtime.programs import settled
 from embedded_engine.runtime.readiness import Run, failed, until_ready, waited_for
 from embedded_engine.runtime.relays import Relay
 from embedded_engine.runtime.running import Service
@@ -127,7 +128,7 @@ class ServiceHost:
                 said = Said(step.hidden)
                 finished = await self.runner.run(argv, check=False, hooks=Hooks(said.take))
                 said.finish()
-                ended = ending(finished)
+                ended = ending(finished, args[0] if step.init else None)
             return ended.exit_code, said.outputs(finished, ended)[2]
 
         return run
@@ -143,6 +144,8 @@ class ServiceHost:
                     self.working.container(step.parent) as (name, root),
                     self.enclosures.one(isolation.runtime) as box,
                 ):
+                    step = await anyio.to_thread.run_sync(settled, step, root, settings.init)
+                    service.program = step.args[0] if step.init else None
                     volumes = await anyio.to_thread.run_sync(prepare, step, root, private, settings)
                     # inside a namespace made here, that network is the host's as far as Buildah knows
                     options = [*replace(isolation, network="host").args(), *box.runtime_args(isolation.kind)]

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from embedded_engine.runtime.init import TARGET
+
 
 def terminate(pid: int) -> bool:
     """Send TERM to the service's own first process, somewhere below ``pid``: Buildah itself would kill it at
@@ -19,8 +21,9 @@ def terminate(pid: int) -> bool:
     """
     for process in _descendants(pid):
         if _in_container(process):
+            handled = _is_init(process) or _catches_term(process)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGTERM if _catches_term(process) else signal.SIGKILL)
+                os.kill(process, signal.SIGTERM if handled else signal.SIGKILL)
             return True
     return False
 
@@ -33,6 +36,13 @@ def _catches_term(pid: int) -> bool:
             if line.startswith("SigCgt:"):
                 return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
     return True
+
+
+def _is_init(pid: int) -> bool:
+    """Whether it hands signals on: it waits for them, which shows neither as handled nor as blocked."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(TARGET.encode() + b"\0")
+    return False
 
 
 def _descendants(pid: int) -> Iterator[int]:

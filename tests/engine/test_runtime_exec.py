@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ async def isolated(request: pytest.FixtureRequest, base: Base) -> Base:
     if request.param != found.kind:
         if request.param == "oci":
             pytest.skip("oci isolation does not work on this machine")
-        base.runtime._isolation = Isolation("chroot", found.network, "")
+        base.runtime._isolation = Isolation("chroot", found.network, "", found.init)
     return base
 
 
@@ -85,6 +86,64 @@ async def test_death_by_a_signal_is_128_and_its_number(isolated: Base) -> None:
         group.start_soon(kill_it)
         result = await isolated.runtime.execute(isolated.step("sleep", "31557"), lambda _: False)
     assert result.exit_code == 137
+
+
+async def test_a_command_can_end_by_a_signal_of_its_own(isolated: Base) -> None:
+    await _needs_init(isolated)
+    for number in (9, 15):
+        step = isolated.step("sh", "-c", f"echo said; kill -{number} $$; echo not")
+        result = await isolated.runtime.execute(step, lambda _: False)
+        assert (result.exit_code, result.stdout, result.stderr) == (128 + number, b"said\n", b"")
+
+
+async def test_orphans_are_reaped(isolated: Base) -> None:
+    await _needs_init(isolated)
+    count = "print scalar grep { open F, $_ and <F> =~ /\\) Z / } </proc/[0-9]*/stat>"
+    zombies = f"select undef, undef, undef, 0.4; {count}"
+    step = isolated.step("sh", "-c", f"(sleep 0.1 &); exec perl -e '{zombies}'")
+    result = await isolated.runtime.execute(step, lambda _: False)
+    assert result.stdout == b"0"
+
+
+async def test_the_first_process_is_an_init_unless_told_otherwise(base: Base) -> None:
+    if (await base.runtime.isolation()).kind != "oci":
+        pytest.skip("chroot isolation has no process namespace of its own")
+    await _needs_init(base)
+    for init, first in ((True, b"/run/.engine/init"), (False, b"cat")):
+        result = await base.runtime.execute(base.step("cat", "/proc/1/cmdline", init=init), lambda _: False)
+        assert result.stdout.split(b"\0")[0].endswith(first)
+
+
+@pytest.mark.parametrize("user", ["", "1000:1000"])
+async def test_a_program_that_cannot_start_is_told_alike_with_an_init(isolated: Base, user: str) -> None:
+    written = await isolated.runtime.edit(
+        isolated.image.snapshot,
+        [
+            Write("/bare", b"echo read by a shell\n", mode=0o755),
+            Write("/usr/bin/bare-on-path", b"echo read by a shell\n", mode=0o755),
+            Write("/lost", b"#!/no/such/interpreter\n", mode=0o755),
+            Write("/private", b"#!/bin/sh\n", mode=0o700),
+        ],
+    )
+    wanted = {
+        "/bare": b"fork/exec /bare: exec format error\n",
+        "bare-on-path": b"fork/exec /usr/bin/bare-on-path: exec format error\n",
+        "/lost": b"fork/exec /lost: no such file or directory\n",
+        "/usr": b"fork/exec /usr: permission denied\n",
+        "no-such": b'exec: "no-such": executable file not found in $PATH\n',
+    }
+    if user:
+        wanted["/private"] = b"fork/exec /private: permission denied\n"
+    for program, words in wanted.items():
+        step = replace(isolated.step(program, user=user), parent=written)
+        result = await isolated.runtime.execute(step, lambda _: False)
+        assert (result.exit_code, result.stderr) == (1, words)
+
+
+async def _needs_init(base: Base) -> None:
+    found = await base.runtime.isolation()
+    if not found.init:
+        pytest.skip("no init program is installed")
 
 
 async def test_an_unknown_user_is_a_setup_failure(isolated: Base) -> None:

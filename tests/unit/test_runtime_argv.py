@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import stat
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from embedded_engine.runtime import machine
 from embedded_engine.runtime.buildah import (
     Isolation,
     hosts_text,
@@ -19,6 +22,7 @@ from embedded_engine.runtime.buildah import (
 from embedded_engine.runtime.dockerfile import base_args, build_argv, secret_args
 from embedded_engine.runtime.host_settings import HostSettings
 from embedded_engine.runtime.images import archive_kind, platform_args, resolve_argv, untagged
+from embedded_engine.runtime.init import is_static
 from embedded_engine.runtime.links import Link
 from embedded_engine.runtime.logins import auth_file, host_of, is_loopback
 from embedded_engine.runtime.networks import dns_args
@@ -31,6 +35,7 @@ from embedded_engine.runtime.port import (
     SecretFile,
     Snapshot,
 )
+from embedded_engine.runtime.programs import settled
 from embedded_engine.runtime.working import commit_argv, from_argv
 
 SETTINGS = HostSettings(Path("/state/host/x"), (("PIP_CERT", "/run/.engine/ca.pem"), ("A", "host")))
@@ -51,6 +56,62 @@ def test_a_run_has_the_steps_environment_before_the_hosts() -> None:
         "--volume=/h:/etc/hosts:ro",
         "--isolation=chroot",
     } <= set(argv)
+
+
+def test_an_init_stands_before_the_command_unless_the_step_has_none() -> None:
+    settings = replace(SETTINGS, init=("/run/.engine/init", "--"))
+    step = ExecStep(PARENT, ("echo", "x"))
+    assert run_argv(step, "c", [], settings, [])[-6:] == ["c", "--", *settings.init, "echo", "x"]
+    assert run_argv(replace(step, init=False), "c", [], settings, [])[-4:] == ["c", "--", "echo", "x"]
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "with_init"),
+    [
+        (b"#!/bin/sh\n", 0o755, True),
+        (b"\x7fELF\x02", 0o755, True),
+        (b"echo\n", 0o755, False),
+        (b"", 0o755, False),
+        (b"echo\n", 0o644, True),  # refused by anyone
+    ],
+)
+def test_what_a_shell_would_read_is_not_started_by_an_init(
+    tmp_path: Path, content: bytes, mode: int, with_init: bool
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/prog").write_bytes(content)
+    (tmp_path / "bin/prog").chmod(mode)
+    (tmp_path / "sbin").symlink_to("/bin")
+    init = ("/init", "--")
+    for args, workdir in ((("prog",), "/"), (("/sbin/prog",), "/"), (("./prog",), "/bin")):
+        step = ExecStep(PARENT, args, env=(("PATH", "/nowhere:/sbin"),), workdir=workdir)
+        assert settled(step, tmp_path, init).init is with_init
+        assert settled(step, tmp_path, ()).init is False
+        assert settled(replace(step, init=False), tmp_path, init).init is False
+
+
+def test_an_init_must_need_no_loader(tmp_path: Path) -> None:
+    def program(*kinds: int) -> Path:
+        head = b"\x7fELF\x02".ljust(32, b"\0") + struct.pack("<Q", 64)
+        head = head.ljust(54, b"\0") + struct.pack("<HH", 56, len(kinds))
+        table = b"".join(struct.pack("<I", kind).ljust(56, b"\0") for kind in kinds)
+        file = tmp_path / "-".join(map(str, ("p", *kinds)))
+        file.write_bytes(head.ljust(64, b"\0") + table)
+        return file
+
+    assert is_static(program(1, 1))
+    assert not is_static(program(6, 3, 1))
+    (tmp_path / "script").write_text("#!/bin/sh\n" + 100 * "x")
+    assert not is_static(tmp_path / "script")
+    assert not is_static(tmp_path / "missing")
+
+
+def test_the_machines_key_knows_the_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "init_program", lambda: "")
+    without = machine.machine_key()
+    (tmp_path / "init").write_text("x")
+    monkeypatch.setattr(machine, "init_program", lambda: str(tmp_path / "init"))
+    assert machine.machine_key() != without
 
 
 def test_a_secret_variable_is_in_a_file_that_the_command_sources() -> None:

@@ -60,6 +60,42 @@ def test_the_commands_own_ending(stderr: bytes, buildah_code: int, code: int, ow
     assert (end.exit_code, end.stderr) == (code, own)
 
 
+NOISE = b"Error: while running runtime: exit status %d\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "said_by_init", "code", "own"),
+    [
+        ("x", b"ERROR (catatonit:2): failed to exec pid1: No such file or directory\n", 1, "path"),
+        ("x", b"[FATAL tini (7)] exec x failed: Permission denied\n", 126, "path"),
+        (
+            *("/x", b"ERROR (catatonit:2): failed to exec pid1: Permission denied\n"),
+            *(1, b"fork/exec /x: permission denied\n"),
+        ),
+        (
+            *("a/x", b"[FATAL tini (2)] exec a/x failed: Exec format error\n"),
+            *(126, b"fork/exec a/x: exec format error\n"),
+        ),
+        (
+            *("", b"ERROR (catatonit:2): failed to exec pid1: No such file or directory\n"),
+            *(1, b"fork/exec : no such file or directory\n"),
+        ),
+    ],
+)
+def test_what_an_init_could_not_start(program: str, said_by_init: bytes, code: int, own: bytes | str) -> None:
+    words = b'exec: "x": executable file not found in $PATH\n' if own == "path" else own
+    end = ending(said(said_by_init + NOISE % code, code), program)
+    assert (end.exit_code, end.stderr) == (1, words)
+    alone = ending(said(said_by_init + NOISE % code, code))  # a command's own words, without an init
+    assert (alone.exit_code, alone.stderr) == (code, said_by_init)
+
+
+def test_a_command_that_only_mentions_an_init_keeps_its_words() -> None:
+    spoken = b"first\nERROR (catatonit:2): failed to exec pid1: No such file or directory\n"
+    end = ending(said(spoken + NOISE % 3, 3), "sh")
+    assert (end.exit_code, end.stderr) == (3, spoken)
+
+
 def test_a_command_that_imitates_buildah_is_believed_only_at_the_very_end() -> None:
     imitation = b"Error: while running runtime: exit status 9\nmore\n"
     end = ending(said(imitation + b"Error: while running runtime: exit status 2\n", 2))
