@@ -39,6 +39,7 @@ from embedded_engine.runtime.port import (
     Snapshot,
     Write,
 )
+from embedded_engine.runtime.registries_conf import on_registry
 
 Files = dict[str, bytes]
 
@@ -68,6 +69,9 @@ class SimulatedRuntime:
         if address not in self.images:
             raise RuntimeFailure(f"{address}: not found")
         return self.images[address]
+
+    def short_names(self, name: str) -> tuple[str, ...]:
+        return (on_registry("docker.io", name),)
 
     async def pull(self, address: str, digest: str, platform: str, login: Login | None) -> PulledImage:
         self.pulled.append(address)

@@ -12,7 +12,6 @@ from embedded_engine.paths import inside
 from embedded_engine.resolvers.container_image import container_of
 from embedded_engine.resolvers.registry import ApiError, Call, Fields
 from embedded_engine.runtime.port import Login
-from embedded_engine.session import full_address
 from embedded_engine.values import Container, Directory, Secret
 
 fields = Fields()
@@ -77,7 +76,7 @@ def _read(file: Path) -> str:
 async def _pins(call: Call, images: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     pins = []
     for image in images:
-        address = full_address(image)
+        address = await call.session.located(image)
         name, at, _ = address.partition("@")
         digest = "" if at else "@" + await call.session.pinned(address)
         pins.append((image, (name if not at else address) + digest))
