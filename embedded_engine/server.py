@@ -31,7 +31,17 @@ _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class BadRequest(Exception):
-    """The body is not a GraphQL request."""
+    """The body is not a GraphQL request; told with the status and code that Dagger's engine has for it."""
+
+    def __init__(self, message: str, status: int = 400, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+    def answer(self) -> dict[str, Any]:
+        """As GraphQL's errors (https://spec.graphql.org/October2021/#sec-Errors)."""
+        extensions = {"extensions": {"code": self.code}} if self.code else {}
+        return {"errors": [{"message": str(self), **extensions}], "data": None}
 
 
 @dataclass(slots=True)
@@ -42,9 +52,11 @@ class Application:
     loaded: LoadedApi
     introspection: IntrospectionCache
     requests: set[anyio.CancelScope] = field(default_factory=set)
+    ended: bool = False
 
     def close(self) -> None:
-        """The session ends: no request waits any longer."""
+        """The session ends: no request waits any longer, and who asks on an open connection is told so."""
+        self.ended = True
         for scope in list(self.requests):
             scope.cancel()
 
@@ -69,7 +81,8 @@ class Application:
         try:
             request = parse_request(await _body(receive))
         except BadRequest as error:
-            await _respond(send, 400, str(error).encode(), _TEXT)
+            body = json.dumps(error.answer(), ensure_ascii=False).encode("utf-8", "replace")
+            await _respond(send, error.status, body, _JSON)
             return
         cached = self.introspection.find(request.query)
         if cached is not None:
@@ -85,6 +98,8 @@ class Application:
 
     async def _answered(self, request: Request, receive: Receive) -> Answer | Refusal | None:
         """The answer, or None if the client went away (its work is then cancelled) or the session ended."""
+        if self.ended:
+            return Refusal({"errors": [{"message": "the session has ended", "path": []}], "data": None})
         answer: Answer | Refusal | None = None
         async with anyio.create_task_group() as group:
             self.requests.add(group.cancel_scope)
@@ -133,8 +148,12 @@ def parse_request(body: bytes) -> Request:
         raise BadRequest(f"json request body could not be decoded: {error}") from error
     query = document.get("query") if isinstance(document, dict) else None
     variables = document.get("variables") if isinstance(document, dict) else None
+    if isinstance(document, dict) and query is None:
+        raise BadRequest("no operation provided", 422, "GRAPHQL_VALIDATION_FAILED")
     if not isinstance(query, str) or not (variables is None or isinstance(variables, dict)):
-        raise BadRequest('the body must be {"query": "...", "variables": {...}}')
+        raise BadRequest(
+            'json request body could not be decoded: it must be {"query": "...", "variables": {...}}'
+        )
     operation = document.get("operationName")
     return Request(query, variables, operation if isinstance(operation, str) and operation else None)
 

@@ -8,19 +8,18 @@ import shutil
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import anyio
 
 from embedded_engine.cache.collect import Bounds, Collected, collect
-from embedded_engine.cache.promises import to_stderr
 from embedded_engine.cache.selection import parse_age, parse_size, shown_size
 from embedded_engine.cache.usage import Sizes, live_sessions
 from embedded_engine.runtime.open import open_runtime
 from embedded_engine.runtime.port import RuntimeFailure
-from embedded_engine.runtime.state import open_state
+from embedded_engine.runtime.state import known_state
 from embedded_engine.state import StartFailed, hold_alone, state_directory
 from embedded_engine.store import Store
 from embedded_engine.volumes import volumes_in
@@ -70,16 +69,16 @@ def described(done: Collected, *, dry_run: bool = False) -> str:
     return text
 
 
-async def collect_if_large(state: Path, environ: Mapping[str, str]) -> None:
+async def collect_if_large(state: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Collect if the state directory is above its bound. Never raises: a session ended well."""
     try:
         limit = bound(environ)
-        if Sizes.of(open_state(state, environ)).total <= limit:
+        if Sizes.of(known_state(state, environ)).total <= limit:
             return
         done = await collect(state, Bounds(limit * _TARGET))
-        to_stderr(f"cache above {shown_size(limit)} ({MAX_SIZE}): {described(done)}")
+        say(f"cache above {shown_size(limit)} ({MAX_SIZE}): {described(done)}")
     except (RuntimeFailure, OSError, sqlite3.Error, ValueError) as error:
-        to_stderr(f"cache: gc failed: {error}")
+        say(f"cache: gc failed: {error}")
 
 
 def info(*, as_json: bool) -> int:
@@ -100,7 +99,7 @@ def _facts(state: Path) -> dict[str, object]:
         places = store.database.execute("SELECT place, count(*) FROM promise GROUP BY place").fetchall()
     finally:
         store.close()
-    sizes = Sizes.of(open_state(state, os.environ))
+    sizes = Sizes.of(known_state(state, os.environ))
     volumes = volumes_in(state / "volumes")
     return {
         "location": str(state),

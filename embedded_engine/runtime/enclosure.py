@@ -72,6 +72,6 @@ class Enclosures:
         containers = sorted(enclosure.notes.iterdir()) if enclosure.notes.is_dir() else []
         for container in containers:  # only after a run that was killed
             argv = [runtime or "runc", f"--root={enclosure.notes}", "delete", "--force", container.name]
-            await self.runner.run(argv, check=False)
+            await self.runner.tidy(argv)
         for directory in (enclosure.notes, enclosure.temp):
             await anyio.to_thread.run_sync(shutil.rmtree, directory, True)  # ignore_errors

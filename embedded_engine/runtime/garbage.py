@@ -78,7 +78,7 @@ class Garbage:
     async def remove(self, snapshot: Snapshot) -> None:
         """Remove an image. A missing one, or one that others build on, is no error."""
         if snapshot and snapshot in self.state.present():
-            await self.runner.run(["buildah", "rmi", snapshot], check=False)
+            await self.runner.tidy(["buildah", "rmi", snapshot])
 
     def release(self) -> None:
         """Give the session's lock and its temporary directory back."""
@@ -89,7 +89,7 @@ class Garbage:
 
     async def _remove_containers(self, identities: list[str]) -> None:
         if identities:
-            await self.runner.run(["buildah", "rm", *identities], check=False)
+            await self.runner.tidy(["buildah", "rm", *identities])
 
     async def _hold(self) -> bool:
         """Take the session's lock; whether no other session holds it. The wait for one that sweeps is

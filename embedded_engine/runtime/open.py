@@ -179,9 +179,10 @@ class ContainerRuntime:
 
     async def close(self) -> None:
         """See port.Runtime."""
-        await self.services.close()
-        await self.views.close()
-        self.garbage.release()
+        async with contextlib.AsyncExitStack() as rest:  # whatever of it fails
+            rest.callback(self.garbage.release)
+            rest.push_async_callback(self.views.close)
+            await self.services.close()
 
     async def isolation(self) -> Isolation:
         """How commands are isolated here; probed at the first call on a machine. Raises RuntimeFailure."""

@@ -117,6 +117,11 @@ class Runner:
             raise self.failure(argv, finished)
         return finished
 
+    async def tidy(self, argv: Sequence[str]) -> None:
+        """Run what clears away: that it fails is no error, and one that somebody kills runs once more."""
+        if (await self.run(argv, check=False)).exit_code in _KILLED:
+            await self.run(argv, check=False)
+
     def failure(self, argv: Sequence[str], finished: Finished) -> CommandFailed:
         """The error for a tool that exited non-zero: its last line as the message, the tail as detail."""
         detail = mask_text(finished.said, self.secrets())

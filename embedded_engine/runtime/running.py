@@ -77,13 +77,14 @@ class Service:
 
     async def stop(self, *, kill: bool = False) -> None:
         """See port.RunningService."""
-        if self.task is None:
+        task = self.task  # its own name: a start that is broken off and the session's end may both stop it
+        if task is None:
             return
         if not kill and self.finished is None:
             told = terminate(self.pid)
-            await asyncio.wait([self.task], timeout=STOP_LIMIT_S if told else 0)
+            await asyncio.wait([task], timeout=STOP_LIMIT_S if told else 0)
         self.scope.cancel()  # not the task: that would break into its clearing away
-        await asyncio.wait([self.task])
+        await asyncio.wait([task])
         self.task = None
         if self.finished is None and self.failure is None:
             self.finished = Finished(128 + signal.SIGKILL, b"", b"")

@@ -121,7 +121,7 @@ class State:
 def open_state(root: Path, environ: Mapping[str, str]) -> State:
     """The state in ``root``, its directories and configuration files made if they lack. Cheap when they are
     there."""
-    state = State(root, _runroot(root, environ), *_chosen_driver(root / "storage.conf"))
+    state = known_state(root, environ)
     for directory in (state.storage, state.blobs / "sha256", state.temp, root / "networks"):
         directory.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
@@ -132,6 +132,11 @@ def open_state(root: Path, environ: Mapping[str, str]) -> State:
     write_if_changed(root / _NO_LOGINS, "{}")
     write_if_changed(state.policy, json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
     return state
+
+
+def known_state(root: Path, environ: Mapping[str, str]) -> State:
+    """The state in ``root`` as it is, to look at: nothing is made."""
+    return State(root, _runroot(root, environ), *_chosen_driver(root / "storage.conf"))
 
 
 def tool_environ(state: State, environ: Mapping[str, str]) -> dict[str, str]:

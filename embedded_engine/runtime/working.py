@@ -54,7 +54,7 @@ class Working:
 
     async def remove(self, name: str) -> None:
         """Remove a container; one that is not there is no error."""
-        await self.runner.run(["buildah", "rm", name], check=False)
+        await self.runner.tidy(["buildah", "rm", name])
 
 
 def from_argv(parent: Snapshot, name: str, options: Sequence[str]) -> list[str]:

@@ -42,6 +42,8 @@ from tests.registry_process import RegistryProcess, running_registry
 Kind = Literal["server", "tool", "client", "signal"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _WEIGHTS = {"server": 40, "tool": 20, "client": 20, "signal": 20}
+_AFTER_SWEEP = ("buildah run", "buildah bud", "runc", "slirp4netns")
+"""What a session starts only after it has taken away what dead ones left."""
 GONE_S = 10.0
 """Within this time all that a killed run had is gone by itself."""
 
@@ -67,6 +69,7 @@ class Kill:
     what: str = ""
     running: tuple[str, ...] = ()  # the tools at that moment
     gone_s: float | None = None  # until nothing ran, nothing was mounted and no link was left, without help
+    swept: bool = False  # the session had done its first work, and so taken away what dead ones left
     files_left: int = 0  # temporary files and working containers, for the next session to take away
     wrong: list[str] = field(default_factory=list)
 
@@ -126,6 +129,7 @@ class Campaign:
                 break  # it ended before its moment: all is cached now
         attempt = self._attempt(home, salt, "run")
         attempt.start()
+        home.note(attempt.server_pid())
         code, _ = attempt.end()
         found = [*_said(attempt), *self._answers(attempt, whole=True), *_left(home)]
         if code:
@@ -138,6 +142,7 @@ class Campaign:
         """One kill; True if there was nothing to kill any more."""
         kind: Kind = self.moments.choices(KINDS, [_WEIGHTS[one] for one in KINDS])[0]
         way: Way = self.moments.choice(get_args(Way))
+        before_it = set(_left(home))
         attempt = self._attempt(home, salt, way)
         attempt.start()
         time.sleep(self.moments.random() ** 1.5 * self.length_s)  # more of them early: a late one costs more
@@ -148,7 +153,9 @@ class Campaign:
             return True
         kill.what = hit.what
         self.kills.append(kill)
-        kill.wrong += self._after(attempt, kill, before)
+        kill.wrong += [
+            one for one in self._after(attempt, kill, before) if kill.swept or one not in before_it
+        ]
         kill.wrong += [*_said(attempt), *self._answers(attempt, whole=False)]
         self._tell(kill)
         return False
@@ -160,7 +167,10 @@ class Campaign:
             before = set(below(server)) | {server} if server else set()
             kill.phase = attempt.phase()
             kill.running = tuple(sorted({tool for pid in before if (tool := tool_of(pid))}))
-            if kill.phase not in ("start", "from"):  # its first work is done, and so is what it sweeps
+            if server:
+                attempt.home.note(server)
+            kill.swept = kill.swept or any(tool.startswith(_AFTER_SWEEP) for tool in kill.running)
+            if kill.swept:
                 kill.wrong = _of_the_dead(attempt.home)
             hit = self._strike(attempt, kill.kind)
             if hit is not None:

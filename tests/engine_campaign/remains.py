@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TOOLS = ("buildah", "skopeo", "runc", "slirp4netns")
@@ -21,6 +21,13 @@ class Home:
     """A state directory, and the run root that the engine has for it."""
 
     state: Path
+    owners: set[str] = field(default_factory=set)
+    """What the engines on it call their things (other engines of the machine use /dev/shm as well)."""
+
+    def note(self, pid: int) -> None:
+        """An engine's process works on it."""
+        if start := _start(pid):
+            self.owners.add(f"ee-{pid}-{start}")
 
     @property
     def runroot(self) -> Path:
@@ -92,7 +99,7 @@ def files(home: Home, *, dead_only: bool = False) -> list[str]:
         *(state / "trees").glob(".*"),
         *(state / "blobs" / "sha256").glob(".*"),
         *(state / "storage" / "tmp").glob("*"),
-        *(path for path in MEMORY.glob("ee-*") if owner_gone(path.name)),
+        *(path for path in MEMORY.glob("ee-*") if _owner(path.name) in home.owners and owner_gone(path.name)),
     ]
     return [str(path) for path in found if not dead_only or owner_gone(path.name)]
 
@@ -102,11 +109,17 @@ def owner_gone(name: str) -> bool:
     parts = name.split("-")
     if len(parts) < 3 or parts[0] != "ee" or not parts[1].isdecimal():
         return False
-    try:
-        stat = Path(f"/proc/{parts[1]}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[19] != parts[2]
+    return _start(int(parts[1])) != parts[2]
+
+
+def _owner(name: str) -> str:
+    return "-".join(name.split("-")[:3])
+
+
+def _start(pid: int) -> str:
+    """When a process started, in ticks; "" if there is none."""
+    stat = _read(pid, "stat").decode("utf-8", "replace")
+    return stat.rpartition(")")[2].split()[19] if stat else ""
 
 
 def containers(home: Home) -> list[str]:

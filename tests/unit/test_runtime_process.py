@@ -38,13 +38,23 @@ async def test_a_failure_has_a_masked_and_bounded_tail() -> None:
 
 
 async def test_a_missing_tool_is_told_with_what_to_install() -> None:
-    with pytest.raises(ToolMissing, match="skopeo is missing: apt-get install buildah skopeo [|] dnf install buildah skopeo"):
+    with pytest.raises(
+        ToolMissing, match="skopeo is missing: apt-get install buildah skopeo [|] dnf install buildah skopeo"
+    ):
         await Runner({"PATH": "/nonexistent"}).run(["skopeo"])
 
 
 async def test_death_by_a_signal() -> None:
     finished = await Runner(ENVIRON).run(["sh", "-c", "kill -9 $$"], check=False)
     assert finished.exit_code == 137
+
+
+async def test_what_clears_away_runs_once_more_when_it_is_killed(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    await Runner(ENVIRON).tidy(["sh", "-c", f"echo once >> {count}; kill -9 $$"])
+    assert count.read_text() == "once\nonce\n"
+    await Runner(ENVIRON).tidy(["sh", "-c", f"echo > {count}; exit 3"])
+    assert count.read_text() == "\n"
 
 
 async def test_cancelling_kills_the_whole_group() -> None:
