@@ -1,12 +1,12 @@
 """Where a session meets the caches that travel: rows come while it begins, results go when it ends.
 
 Neither holds the session up: the first answers do not wait for an import, only an operation that would
-otherwise run does; an export is bounded in time; and a cache that fails costs a line on stderr.
+otherwise run does; an export is bounded in time; and a cache that fails costs a line of the progress.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,13 +28,13 @@ class Attached(Protocol):
         ...
 
 
-async def tidied(state: Path, kept: int, environ: Mapping[str, str]) -> None:
+async def tidied(state: Path, kept: int, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Free what is beyond the bound, if this session added anything (``kept`` operations). Never raises."""
     if not kept:
         return
     from embedded_engine.cache.manage import collect_if_large  # noqa: PLC0415  # as below
 
-    await collect_if_large(state, environ)
+    await collect_if_large(state, environ, say)
 
 
 def attached(tasks: TaskGroup, evaluator: Evaluator, environ: Mapping[str, str]) -> Attached | None:

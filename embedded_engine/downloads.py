@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 
 from embedded_engine.entries import DirEntry, FileEntry, TreeError
+from embedded_engine.events import Events
 from embedded_engine.http_requests import (
     Asking,
     Download,
@@ -40,6 +41,7 @@ class Downloads:
     """The files of one session: each URL is asked once."""
 
     store: Store
+    events: Events = field(default_factory=Events)
     _got: dict[str, FileEntry] = field(default_factory=dict)
     _locks: dict[str, anyio.Lock] = field(default_factory=dict)
 
@@ -47,12 +49,16 @@ class Downloads:
         """The file, by content. Raises DownloadFailed."""
         checksum = parse_checksum(wanted.checksum)
         async with self._locks.setdefault(wanted.key, anyio.Lock()):
-            entry = self._got.get(wanted.key) or await self._tried(work, wanted, checksum)
+            entry = self._got.get(wanted.key) or await self._shown(work, wanted, checksum)
             if checksum:
                 await in_thread(lambda: _check(work, wanted, entry, checksum))
             self._got[wanted.key] = entry
         tree = DirEntry({wanted.name: replace(entry, mode=wanted.mode)})
         return File(TreeLeaf(await in_thread(lambda: work.trees.put(tree))), f"/{wanted.name}")
+
+    async def _shown(self, work: Work, wanted: Download, checksum: tuple[str, str] | None) -> FileEntry:
+        with self.events.activity("http", wanted.shown):
+            return await self._tried(work, wanted, checksum)
 
     async def _tried(self, work: Work, wanted: Download, checksum: tuple[str, str] | None) -> FileEntry:
         import httpx  # noqa: PLC0415  # 0.1 s that a session without downloads need not pay

@@ -101,6 +101,10 @@ class Evaluator:
         self.events.done(operation, running, seconds, outcome.data)
         return outcome
 
+    def working(self) -> None:
+        """See Work."""
+        self.events.working()
+
     def watch(self) -> Callable[[int, bytes], None] | None:
         """See Work."""
         return self.events.watch()
@@ -143,7 +147,7 @@ class Evaluator:
     async def slot(self) -> AsyncIterator[None]:
         """A place to do real work in."""
         async with _borrowed(self.slots):
-            self.events.working()
+            self.working()
             yield
 
     @contextlib.asynccontextmanager

@@ -77,6 +77,7 @@ class GitSources:
     async def checkout(self, work: Work, ref: GitRef, target: Path, wanted: Wanted) -> None:
         """The commit's files in the new directory ``target``. Raises GitFailed or RefUnknown."""
         async with self.remote(work, ref.repository) as remote:
+            work.working()
             try:
                 await self._checkout(remote, ref, target, wanted)
             except GitFailed as failure:

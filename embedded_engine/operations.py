@@ -89,6 +89,10 @@ class Work(Protocol):
         """What ``call`` gives; content of a stored outcome that turns out lost is made again for it."""
         ...
 
+    def working(self) -> None:
+        """What the operation stands on is there: from now on the time is its own. A slot says so, too."""
+        ...
+
     def slot(self) -> AbstractAsyncContextManager[None]:
         """One of as many places as there are cores, held while real work is done."""
         ...

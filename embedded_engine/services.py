@@ -54,12 +54,13 @@ class Services:
         async with contextlib.AsyncExitStack() as stack:
             ready = await stack.enter_async_context(prepared(work, service.container, service.args))
             step = await with_services(work, service.container, replace(ready.step, init=service.init))
-            try:
-                one = await work.runtime.start_service(
-                    step, hostname_of(service), readiness_of(service.container)
-                )
-            except ServiceFailed as failure:
-                raise _told(failure, service, ready.masks, alias) from failure
+            with self.events.activity("service", " ".join((alias or hostname_of(service), *service.args))):
+                try:
+                    one = await work.runtime.start_service(
+                        step, hostname_of(service), readiness_of(service.container)
+                    )
+                except ServiceFailed as failure:
+                    raise _told(failure, service, ready.masks, alias) from failure
             self.holding[service.digest] = stack.pop_all()
             self.up[service.digest] = one
         return one

@@ -160,11 +160,10 @@ async def _serving(
             from embedded_engine.secrets import Secrets, url_passwords  # noqa: PLC0415
             from embedded_engine.session import open_session  # noqa: PLC0415
 
-            log = shown.command if shown.debug else None
             known = Secrets.in_session(store, workdir)
             known.learn(token, *url_passwords(os.environ))
-            runtime = open_runtime(state, store, secrets=known.known, log=log)
-            async with open_session(state, runtime, store, known, shown.screen) as session:
+            runtime = open_runtime(state, store, secrets=known.known, log=shown.log)
+            async with open_session(state, runtime, store, known, shown) as session:
                 gc.freeze()  # modules and the schema stay: no need to look at them again
                 gc.enable()
                 loaded.put(session, api)

@@ -19,7 +19,8 @@ from embedded_engine.git_sources import GitSources
 from embedded_engine.host_files import HostFiles
 from embedded_engine.objects import Objects
 from embedded_engine.op_image import From
-from embedded_engine.progress.screens import Quiet, Screen
+from embedded_engine.progress.choose import Shown
+from embedded_engine.progress.screens import Quiet
 from embedded_engine.runtime.git import Git
 from embedded_engine.runtime.open import ContainerRuntime
 from embedded_engine.runtime.port import Login, Runtime, RuntimeFailure
@@ -135,11 +136,12 @@ def machine_platform() -> str:
 
 @contextlib.asynccontextmanager
 async def open_session(
-    state: Path, runtime: Runtime, store: Store, secrets: Secrets, screen: Screen | None = None
+    state: Path, runtime: Runtime, store: Store, secrets: Secrets, shown: Shown | None = None
 ) -> AsyncIterator[Session]:
     """A session; when it ends all its runs are cancelled, its services stopped, its store closed."""
+    shown = shown or Shown(Quiet())
     file = os.environ.get("EMBEDDED_ENGINE_EVENTS")
-    events = Events(Path(file) if file else None, screen or Quiet(), secrets.known)
+    events = Events(Path(file) if file else None, shown.screen, secrets.known)
     secrets.warn = events.note
     async with anyio.create_task_group() as tasks:
         services = Services(Flights(tasks), events)
@@ -169,8 +171,8 @@ async def open_session(
                 secrets=secrets,
                 evaluator=evaluator,
                 tunnels=tunnels,
-                git=GitSources(state / "git", Git(secrets=secrets.known)),
-                downloads=Downloads(store),
+                git=GitSources(state / "git", Git(secrets=secrets.known, log=shown.log)),
+                downloads=Downloads(store, events),
                 pinning=Flights(tasks),
                 platform=machine_platform(),
             )
@@ -185,5 +187,5 @@ async def open_session(
                 trees.close()
                 store.close()
                 if isinstance(runtime, ContainerRuntime):
-                    await tidied(state, store.kept, os.environ)
+                    await tidied(state, store.kept, os.environ, events.note)
                 events.close()

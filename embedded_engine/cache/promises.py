@@ -6,7 +6,6 @@ evaluator then runs again what made that content. A place that fails repeatedly 
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -34,11 +33,6 @@ _FAULTS = 2
 _Keep = Callable[[Place, JSON], Awaitable[list[LayerBlob]]]
 
 
-def to_stderr(text: str) -> None:
-    """Tell people something of the cache."""
-    print(f"embedded-engine: {text}", file=sys.stderr, flush=True)  # noqa: T201  # stderr is talk
-
-
 @dataclass(slots=True)
 class Promises:
     """Keeps promises that the store knows of; one fetch at a time for each content."""
@@ -46,7 +40,7 @@ class Promises:
     store: Store
     runtime: ContainerRuntime
     trees: Trees
-    say: Callable[[str], None] = to_stderr
+    say: Callable[[str], None] = lambda _: None
     places: dict[str, Place] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     fetched_bytes: int = 0

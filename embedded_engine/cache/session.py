@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from embedded_engine.cache.exporting import Exporter, related
 from embedded_engine.cache.importing import import_rows
-from embedded_engine.cache.promises import Promises, to_stderr
+from embedded_engine.cache.promises import Promises
 from embedded_engine.cache.reading import open_place
 from embedded_engine.caching import FROM, TO
 from embedded_engine.evaluator import Evaluator
@@ -40,7 +40,7 @@ class SessionCache:
     @classmethod
     def of(cls, runtime: ContainerRuntime, evaluator: Evaluator, environ: Mapping[str, str]) -> SessionCache:
         """With what the environment asks for; the runtime and the trees ask it for what they lack."""
-        promises = Promises(evaluator.store, runtime, evaluator.trees)
+        promises = Promises(evaluator.store, runtime, evaluator.trees, evaluator.events.note)
         cache = cls(
             runtime,
             evaluator,
@@ -73,7 +73,7 @@ class SessionCache:
             await event.wait()
         if waiting.cancelled_caught and self.arriving is not None:
             self.arriving = None
-            to_stderr(f"cache: not there after {IMPORT_S:.0f} s, so nothing waits for it any more")
+            self._say(f"cache: not there after {IMPORT_S:.0f} s, so nothing waits for it any more")
         return True
 
     async def close(self) -> None:
@@ -81,6 +81,9 @@ class SessionCache:
         for address in self.targets:
             await self._export(address)
         await self.promises.close()
+
+    def _say(self, text: str) -> None:
+        self.evaluator.events.note(text)
 
     async def _import(self, done: anyio.Event) -> None:
         exists = self.evaluator._exists  # the one rule of what is believed
@@ -92,9 +95,9 @@ class SessionCache:
                     brought = await import_rows(place, self.evaluator.store, exists, self.runtime.state.temp)
                 finally:
                     await place.close()
-                to_stderr(f"cache from {address}: {brought} ({time.monotonic() - begin:.1f} s)")
+                self._say(f"cache from {address}: {brought} ({time.monotonic() - begin:.1f} s)")
             except (RuntimeFailure, OSError) as error:
-                to_stderr(f"cache from {address}: {error}; the run goes on without it")
+                self._say(f"cache from {address}: {error}; the run goes on without it")
         self.arriving = None
         done.set()
 
@@ -112,13 +115,13 @@ class SessionCache:
                 finally:
                     with anyio.CancelScope(shield=True):
                         await place.close()
-            to_stderr(f"cache to {address}: {given} ({time.monotonic() - begin:.1f} s)")
+            self._say(f"cache to {address}: {given} ({time.monotonic() - begin:.1f} s)")
         except TimeoutError:
-            to_stderr(
+            self._say(
                 f"cache to {address}: not done in {self.export_s:.0f} s ({LIMIT}); the next run goes on"
             )
         except (RuntimeFailure, OSError) as error:
-            to_stderr(f"cache to {address}: {error}; the build is not affected")
+            self._say(f"cache to {address}: {error}; the build is not affected")
 
 
 def _seconds(text: str) -> float:

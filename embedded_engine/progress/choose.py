@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +41,11 @@ class Shown:
 
     screen: Screen
     debug: bool = False
+
+    @property
+    def log(self) -> Callable[[str], None] | None:
+        """Who is to be told command lines, if anybody."""
+        return self.command if self.debug else None
 
     def command(self, text: str) -> None:
         """Show a command line that was started (as ``sh -x`` does), or lines to paste (they begin with #)."""

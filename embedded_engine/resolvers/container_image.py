@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +154,25 @@ def _all(call: Call, container: Container, arguments: Mapping[str, Any]) -> tupl
     return (container, *(call.session.objects.get(Container, one) for one in variants))
 
 
+async def _shown(
+    call: Call, containers: Sequence[Container], kind: str, name: str
+) -> AbstractContextManager[None]:
+    """Progress for work on images that are there once this returns: its time is not that of their making."""
+    for one in containers:
+        if one.rootfs is not None:
+            await call.session.evaluator.result(one.rootfs)
+    return call.session.evaluator.events.activity(kind, name)
+
+
 @fields("Container.publish")
 async def publish(call: Call, container: Container, *, address: str, **arguments: Any) -> str:
     """Push the image; never cached. The answer is the address with the manifest's (or index's) digest."""
     form = _form(call, "Container.publish", arguments)
     name = full_address(address.partition("@")[0])
-    image = await image_out(call.session.evaluator, _all(call, container, arguments), form)
-    await call.session.runtime.publish(image, name, await call.session.login(name))
+    containers = _all(call, container, arguments)
+    with await _shown(call, containers, "publish", name):
+        image = await image_out(call.session.evaluator, containers, form)
+        await call.session.runtime.publish(image, name, await call.session.login(name))
     # a tag that was not asked for ("latest") is not in the answer, as with Dagger
     shown = name if has_tag(address) else name.removesuffix(":latest")
     return f"{shown}@{image.digest}"
@@ -181,8 +194,10 @@ async def export(
     """Write the image as an OCI archive on the host; the answer is the absolute path."""
     form = _form(call, "Container.export", arguments)
     target = call.session.workdir / Path(container.config.expanded(path) if expand else path)
-    image = await image_out(call.session.evaluator, _all(call, container, arguments), form)
-    await write_archive(call, image, target)
+    containers = _all(call, container, arguments)
+    with await _shown(call, containers, "export", str(target)):
+        image = await image_out(call.session.evaluator, containers, form)
+        await write_archive(call, image, target)
     return str(target)
 
 
