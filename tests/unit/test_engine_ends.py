@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from embedded_engine.introspection import IntrospectionCache
@@ -30,7 +31,7 @@ async def test_a_service_may_be_stopped_twice_at_once() -> None:
                     await anyio.sleep(0.02)
 
     service.task = asyncio.create_task(life())
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     async with anyio.create_task_group() as group:
         group.start_soon(service.stop)
         group.start_soon(service.stop)
