@@ -48,6 +48,7 @@ GROUPS: dict[str, tuple[Package, ...]] = {
         Package("skopeo", ("skopeo",), "moves images between registries and files"),
         Package("runc", ("runc",), "starts containers where the default runtime can't"),
         Package("slirp4netns", ("slirp4netns",), "gives a container a network of its own"),
+        Package("catatonit", ("catatonit",), "lets a container's command end by a signal"),
         Package("iproute2", ("ip",), "gives a service an address of its own"),
     ),
     "registry": (),  # unpacked by ensure_registry(): the package would start a service of its own

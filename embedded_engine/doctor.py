@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 
 from embedded_engine import __version__
-from embedded_engine.doctor_advice import isolation_advice, network_advice, storage_advice
+from embedded_engine.doctor_advice import init_advice, isolation_advice, network_advice, storage_advice
 from embedded_engine.doctor_host import devices, disk, site, tools, user
 from embedded_engine.findings import Finding, Status, document, table
 from embedded_engine.resolvers.root import DAGGER_VERSION
@@ -77,7 +77,8 @@ async def _probe(runtime: ContainerRuntime) -> tuple[list[Finding], bool]:
         return findings, False
     seconds = time.monotonic() - began
     findings.append(_storage(runtime))
-    advice = "\n".join(text for text in (isolation_advice(found.kind), _network(found)) if text)
+    texts = (isolation_advice(found.kind), _network(found), init_advice(found.init))
+    advice = "\n".join(text for text in texts if text)
     text = f"{told(found)}; tried in {seconds:.1f} s, and remembered until the machine changes"
     findings.append(Finding("containers", "taken", "warning" if advice else "ok", text, advice))
     return findings, True

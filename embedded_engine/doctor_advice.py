@@ -96,6 +96,16 @@ def isolation_advice(kind: str) -> str:
     )
 
 
+def init_advice(program: str) -> str:
+    """What makes commands ordinary processes of their containers; "" if ``program`` does."""
+    if program:
+        return ""
+    return (
+        "commands are the first process of their containers: no signal that they don't handle ends them, and "
+        f"nobody waits for their orphans; for an init: {package_line('catatonit')}"
+    )
+
+
 def _set(setting: str) -> str:
     return f"as root: sysctl -w {setting} && echo {setting} > /etc/sysctl.d/99-userns.conf"
 

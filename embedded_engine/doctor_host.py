@@ -29,6 +29,7 @@ TOOLS = {
     "fuse-overlayfs": ("1.10", "stores layers where the kernel's overlay refuses", False),
     "newuidmap": ("", "gives ordinary users more than one id", False),
     "git": ("", "reads git repositories", False),
+    "catatonit": ("", "is the first process of each run (or tini-static, or docker-init)", False),
 }
 _VERSION_LIMIT_S = 20
 _SIZE_LIMIT_S = 5

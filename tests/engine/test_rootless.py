@@ -16,6 +16,8 @@ from engine_home import EngineHome
 from ordinary_user import OrdinaryUser, ordinary_user, why_not
 from registry_process import free_port
 
+from embedded_engine.runtime.init import init_program
+
 # Not root's tests in CI run as an ordinary user anyway: there these skip aloud, and that is no failure.
 pytestmark = [pytest.mark.timeout(300), *([] if why_not() else [pytest.mark.engine])]
 
@@ -66,6 +68,7 @@ def test_a_whole_session_works(case: Case) -> None:
     assert case.first["user"] == ("0\n/home/app\n" if case.single else "1000\n/home/app\n")
     assert case.first["build"] == ("built\n0\n" if case.single else "built\n1000\n")
     assert case.first["service"] == "served"
+    assert case.first["parent"].startswith("/run/.engine/init") is bool(init_program())
     assert case.first["cache"] == "kept\n"
 
 

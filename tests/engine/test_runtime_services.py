@@ -80,6 +80,21 @@ async def test_stop_lets_it_end_by_itself(base: Base) -> None:
     await service.stop()
 
 
+@pytest.mark.parametrize(("init", "code"), [(True, 143), (False, 137)])
+async def test_stop_ends_one_that_handles_no_signal_at_once(base: Base, init: bool, code: int) -> None:
+    if init and not (await base.runtime.isolation()).init:
+        pytest.skip("no init program is installed")
+    step = base.step("sh", "-c", "echo up; exec sleep 27182", init=init)
+    service = await base.runtime.start_service(step, "deaf", NONE)
+    with anyio.fail_after(8):
+        while not service.logs()[0]:  # noqa: ASYNC110  # the port has no event
+            await anyio.sleep(0.02)
+        await service.stop()
+    assert service.exit_code() == code
+    assert service.logs() == ("up\n", "")
+    assert processes_with("sleep 27182") == []
+
+
 async def test_one_that_ends_early_tells_code_and_outputs(base: Base) -> None:
     step = base.step("sh", "-c", "echo out; echo broken >&2; exit 5")
     with pytest.raises(ServiceFailed, match="exit code: 5") as caught:
