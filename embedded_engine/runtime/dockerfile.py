@@ -51,6 +51,7 @@ _INSTRUCTIONS = (
     *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL"),
     *("MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
 )
+_BASE = "embedded-engine base "
 _HEREDOC = re.compile(r"<<-?[\"']?\w")
 _MISSING = re.compile(
     r'building at STEP "(.*)": checking on sources under ".*": copier: stat: ("[^"]*"): no such file'
@@ -129,7 +130,7 @@ class Builder:
         """The id, in storage, of a base image with its whole config."""
         name, _, digest = address.partition("@")
         pulled = await self.images.pull(name, digest, step.platform, dict(step.logins).get(address))
-        config = oci.encoded(pulled.config)
+        config = oci.encoded(told_apart(pulled.config))
         identity = oci.digest_of(config).removeprefix("sha256:")
         if identity not in self.state.present():
             layers = oci.raw_layers(pulled.config["rootfs"]["diff_ids"])  # type: ignore[index, call-overload, arg-type]  # OCI
@@ -231,11 +232,23 @@ def build_argv(
     ]
 
 
+def told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A base's config with its own digest in its history.
+
+    Buildah's cache compares bases by layers and history alone: of two that differ only in settings it would
+    take what was built on the other.
+    """
+    entry = {"created_by": f"{_BASE}{oci.digest_of(oci.encoded(config))}", "empty_layer": True}
+    return {**config, "history": [*(config.get("history") or []), entry]}
+
+
 def cleaned_config(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A built image's config without the traces of our arguments and of Buildah's ids."""
+    """A built image's config without the traces of our arguments, of ``told_apart`` and of Buildah's ids."""
     history = []
     for entry in document.get("history", []):
         created_by = str(entry.get("created_by", ""))
+        if created_by.startswith(_BASE):
+            continue
         nop, mark, declared = created_by.partition("#(nop) ARG ")
         if mark and names:  # Buildah repeats all arguments of the stage at each ARG
             own = [word for word in declared.split(" ") if word.partition("=")[0] not in names]
