@@ -84,5 +84,5 @@ async def _pins(call: Call, images: tuple[str, ...]) -> tuple[tuple[str, str], .
 
 
 async def _logins(call: Call, pins: tuple[tuple[str, str], ...]) -> tuple[tuple[str, Login], ...]:
-    found = [(address, await call.session.login(pinned)) for address, pinned in pins]
+    found = [(pinned, await call.session.login(pinned)) for _, pinned in pins]
     return tuple((address, login) for address, login in found if login is not None)
