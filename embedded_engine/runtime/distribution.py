@@ -111,7 +111,7 @@ class Repository:
                 return
         except Passing as error:
             cause = error.__cause__
-            if isinstance(cause, httpx.ConnectError | httpx.RemoteProtocolError):
+            if isinstance(cause, httpx.ConnectError | httpx.RemoteProtocolError | httpx.ProxyError):
                 raise Unspoken(untrusted(str(cause), self.host)) from None
             raise
 
@@ -262,7 +262,9 @@ class Exchange:
         except httpx.TimeoutException as error:
             what = "does not take a connection" if isinstance(error, httpx.ConnectTimeout) else "stands still"
             raise Passing(
-                f"the registry {what} for {patience:.0f} s at {self.method} {plain(self.url)}", stalled=True
+                f"the registry {what} for {patience:.0f} s at {self.method} {plain(self.url)}"
+                " (EMBEDDED_ENGINE_REGISTRY_TIMEOUT sets the seconds)",
+                stalled=True,
             ) from error
         except (httpx.HTTPError, OSError) as error:
             raise Passing(f"{self.method} {plain(self.url)}: {told_error(error)}") from error

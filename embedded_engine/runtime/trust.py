@@ -37,8 +37,8 @@ def tls_context(host: str, environ: Mapping[str, str], *, verified: bool = True)
 
 def _files(host: str, environ: Mapping[str, str]) -> list[Path]:
     """The files of the first directory that there is for the host."""
+    # Not XDG_CONFIG_HOME: Skopeo, which pulls, does not heed it here.
     home = Path(environ.get("HOME", "/root"))
-    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    roots = (config / "containers", Path("/etc/containers"), Path("/etc/docker"))
+    roots = (home / ".config/containers", Path("/etc/containers"), Path("/etc/docker"))
     directory = next((found for root in roots if (found := root / "certs.d" / host).is_dir()), None)
     return sorted(directory.iterdir()) if directory else []
