@@ -251,6 +251,7 @@ def memory(bench: Bench) -> list[Figure]:
         f'publish(address: "{bench.registry}/big:1")',
     )
     with bench.session("big") as session:
+        session.limit_s = 1800
         seconds = timed(lambda: session.leaf(based(bench.base, *steps)))
         status = Path(f"/proc/{session.process.pid}/status").read_text()
     peak = next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))

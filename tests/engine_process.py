@@ -26,6 +26,7 @@ class SessionProcess:
     params: dict[str, Any]
     errors: Path
     connections: list[http.client.HTTPConnection] = field(default_factory=list)
+    limit_s: float = 60  # for one answer
 
     @property
     def port(self) -> int:
@@ -35,7 +36,7 @@ class SessionProcess:
         self, body: bytes, *, path: str = "/query", token: str | None = None, method: str = "POST"
     ) -> Any:
         """One request on a connection of its own: (status, headers, body)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.limit_s)
         try:
             connection.request(method, path, body, self.headers(token))
             response = connection.getresponse()
