@@ -42,10 +42,10 @@ def self_signed(key: Key, name: str, *, is_authority: bool = False) -> x509.Cert
 class Authority:
     """Writes ``ca.pem`` (what a client trusts) and ``server.pem`` (certificate and key) to a directory.
 
-    The server's certificate is for ``localhost`` and ``127.0.0.1``.
+    The server's certificate is for ``localhost``, ``127.0.0.1`` and ``names``.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: tuple[str, ...] = ()) -> None:
         self.ca_file = directory / "ca.pem"
         self.server_file = directory / "server.pem"
         directory.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,10 @@ class Authority:
             _builder(_name("localhost"), ca.subject, key)
             .add_extension(
                 x509.SubjectAlternativeName(
-                    [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+                    [
+                        *(x509.DNSName(name) for name in ("localhost", *names)),
+                        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                    ]
                 ),
                 critical=False,
             )
