@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from embedded_engine.operations import Work
 from embedded_engine.paths import inside
+from embedded_engine.runtime.port import RuntimeFailure
 from embedded_engine.values import CacheVolume
 
 _POLL_S = 0.05
@@ -66,8 +67,25 @@ class Volumes:
             else:
                 async with work.view(volume.source.source) as root:
                     seed = inside(root, volume.source.path)
-                    await anyio.to_thread.run_sync(lambda: shutil.copytree(seed, fresh, symlinks=True))
+                    await anyio.to_thread.run_sync(_seeded, seed, fresh, volume.owner)
             fresh.rename(directory)
+
+
+def _seeded(seed: Path, fresh: Path, owner: str) -> None:
+    """Copy the seed; all of it is the volume's owner's (what is put in later belongs to who did that).
+
+    A name is known in a container only, so it gets the volume's own directory there. Raises RuntimeFailure.
+    """
+    shutil.copytree(seed, fresh, symlinks=True)
+    user, _, group = owner.partition(":")
+    if not user.isdecimal() or not (group or user).isdecimal():
+        return
+    try:
+        for where, directories, files in os.walk(fresh):
+            for path in (where, *(os.path.join(where, name) for name in (*directories, *files))):  # noqa: PTH118  # many
+                os.chown(path, int(user), int(group or user), follow_symlinks=False)
+    except OSError as error:
+        raise RuntimeFailure(f"a cache volume's files can't belong to {owner}: {error.strerror}") from error
 
 
 @contextlib.asynccontextmanager

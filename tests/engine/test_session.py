@@ -59,7 +59,9 @@ def test_statuses(session: SessionProcess) -> None:
     assert session.post(b'{"query": "{ version }"}', path="/other")[0] == 404
     assert session.post(b"", method="GET")[0] == 405
     assert session.post(b"{nonsense")[0] == 400
+    assert json.loads(session.post(b"{nonsense")[2])["data"] is None
     assert session.post(b'["no object"]')[0] == 400
+    assert session.post(b"{}")[0] == 422
     assert session.post(b'{"query": "{ container {"}')[0] == 422
     assert session.post(b'{"query": "{ nope }"}')[0] == 422
     assert session.post(b'{"query": "{ version }"}')[0] == 200
