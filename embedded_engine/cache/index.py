@@ -20,6 +20,7 @@ from embedded_engine import __version__
 from embedded_engine.operations import Outcome, TreeId
 from embedded_engine.runtime import oci
 from embedded_engine.runtime.port import JSON, RuntimeFailure, Snapshot
+from embedded_engine.runtime.single_id import is_single
 from embedded_engine.session import machine_platform
 from embedded_engine.store import StoredRow
 
@@ -155,8 +156,12 @@ class Index:
 
 
 def scope() -> str:
-    """Which engines and machines may use each other's rows."""
-    return f"{FORMAT}-{__version__}-{machine_platform().replace('/', '-')}"
+    """Which engines and machines may use each other's rows.
+
+    Images made in a namespace with one id have lost their owners, which nobody else may believe.
+    """
+    owners = "-single-id" if is_single() else ""
+    return f"{FORMAT}-{__version__}-{machine_platform().replace('/', '-')}{owners}"
 
 
 def manifest_of(index: Index) -> tuple[bytes, dict[str, bytes]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from embedded_engine.cache import index as index_module
 from embedded_engine.cache.collect import Bounds
 from embedded_engine.cache.importing import import_rows
 from embedded_engine.cache.index import (
@@ -29,6 +30,7 @@ from embedded_engine.cache.places import Address
 from embedded_engine.cache.selection import Item, kept, parse_age, parse_size, shown_size
 from embedded_engine.entries import DirEntry
 from embedded_engine.operations import Outcome
+from embedded_engine.runtime.single_id import is_single
 from embedded_engine.store import Store, StoredRow
 from embedded_engine.trees import Trees
 
@@ -105,6 +107,14 @@ async def test_a_cache_of_another_engine_is_refused_with_the_reason(tmp_path: Pa
     del other["annotations"]
     with pytest.raises(CacheFault, match="no cache of the embedded engine"):
         rows_blob(json.dumps(other).encode(), "an image")
+
+
+def test_what_was_made_without_owners_is_of_a_scope_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, _ = manifest_of(Index())
+    monkeypatch.setattr(index_module, "is_single", lambda: not is_single())
+    with pytest.raises(CacheFault, match="another engine or platform"):
+        rows_blob(manifest, "dir:/cache")
+    rows_blob(manifest_of(Index())[0], "dir:/cache")
 
 
 def test_a_row_without_its_parts_is_not_believed() -> None:
