@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
@@ -138,6 +139,33 @@ async def _locked(home: Path) -> AsyncIterator[None]:
             except BlockingIOError:
                 await anyio.sleep(0.05)  # asked again rather than waited for, so that it can be cancelled
         yield
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorUse:
+    """A remote's copies as they are on disk."""
+
+    home: Path
+    used: float
+    size: int
+
+
+def mirrors_in(root: Path) -> list[MirrorUse]:
+    """The copies below ``root`` (``STATE/git``) that take up space."""
+    found: list[MirrorUse] = []
+    for home in sorted(root.iterdir()) if root.is_dir() else ():
+        size = sum(_size(Path(where) / name) for where, _, names in os.walk(home) for name in names)
+        if size:
+            lock = home / LOCK
+            found.append(MirrorUse(home, (lock if lock.exists() else home).stat().st_mtime, size))
+    return found
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.lstat().st_size
+    except OSError:
+        return 0  # a fetch renamed or removed it
 
 
 def drop_mirror(home: Path) -> bool:

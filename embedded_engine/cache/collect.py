@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedded_engine.cache.selection import kept
-from embedded_engine.cache.usage import IMAGE, ROW, VOLUME, Sizes, Usage, live_sessions
+from embedded_engine.cache.usage import IMAGE, MIRROR, ROW, VOLUME, Sizes, Usage, live_sessions
+from embedded_engine.git_mirrors import drop_mirror
 from embedded_engine.operations import TreeId
 from embedded_engine.runtime.images import LAYER_FACT
 from embedded_engine.runtime.open import ContainerRuntime, open_runtime
@@ -42,6 +43,7 @@ class Collected:
     operations: int
     images: int
     volumes: int
+    mirrors: int
     bytes_freed: int
     bytes_left: int
     sessions: int
@@ -90,22 +92,25 @@ class _Collection:
         rows += [row for row in usage.missing if ROW + row in keep]
         limit = now if sessions == 0 else (self.in_use_since or 0.0)
         volumes = [one for one in usage.volumes if VOLUME + one.digest not in keep]
+        gone_mirrors = [
+            one for one in usage.mirrors if MIRROR + one.home.name not in keep and one.used < limit
+        ]
         before = Sizes.of(self.runtime.state).total
         if dry_run:
             freed_bytes = usage.beyond(keep)
             images = self._images(usage, keep, set(rows), alone=sessions == 0)
-            return Collected(
-                len(rows), len(images), len(volumes), freed_bytes, before - freed_bytes, sessions
-            )
+            counts = (len(rows), len(images), len(volumes), len(gone_mirrors))
+            return Collected(*counts, freed_bytes, before - freed_bytes, sessions)
         gone = set(self.store.forget(rows, None if sessions == 0 else limit))
         images = self._images(usage, keep, gone, alone=sessions == 0)
         await self._remove(images, force=sessions == 0)
         if sessions == 0:
             self._sweep(usage, gone)
         freed = [one for one in volumes if remove_volume(self.state / "volumes", one.digest)]
+        mirrors = sum(drop_mirror(one.home) for one in gone_mirrors)
         after = Sizes.of(self.runtime.state).total
         size = before - after + sum(one.size for one in freed)
-        return Collected(len(gone), len(images), len(freed), size, after, sessions)
+        return Collected(len(gone), len(images), len(freed), mirrors, size, after, sessions)
 
     def _images(self, usage: Usage, keep: set[str], gone: set[str], *, alone: bool) -> list[str]:
         """The images to remove, those with the longest chains first: what others build on can't go."""

@@ -63,6 +63,7 @@ def described(done: Collected, *, dry_run: bool = False) -> str:
     verb = "would free" if dry_run else "freed"
     text = f"{verb} {shown_size(done.bytes_freed)}: {done.operations} operations, {done.images} snapshots"
     text += f", {done.volumes} cache volumes" if done.volumes else ""
+    text += f", {done.mirrors} git repositories" if done.mirrors else ""
     text += f"; {shown_size(done.bytes_left)} left"
     if done.sessions:
         text += f" ({done.sessions} at work: trees and compressed layers stay until they end)"
@@ -111,6 +112,7 @@ def _facts(state: Path) -> dict[str, object]:
             "snapshots": sizes.snapshots,
             "compressed_layers": sizes.layers,
             "trees": sizes.trees,
+            "git": sizes.git,
             "total": sizes.total,
             "volumes": sum(one.size for one in volumes),
         },

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from embedded_engine.cache.selection import Item
 from embedded_engine.entries import DirEntry, FileEntry, TreeError
+from embedded_engine.git_mirrors import MirrorUse, mirrors_in
 from embedded_engine.operations import TreeId
 from embedded_engine.runtime.images import LAYER_FACT
 from embedded_engine.runtime.state import State
@@ -19,7 +20,8 @@ from embedded_engine.store import Store
 from embedded_engine.trees import Trees
 from embedded_engine.volumes import VolumeUse, volumes_in
 
-ROW, IMAGE, VOLUME = "row:", "image:", "volume:"
+GIT = "git"
+ROW, IMAGE, VOLUME, MIRROR = "row:", "image:", "volume:", "git:"
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class Usage:
     images: dict[str, tuple[str, ...]] = field(default_factory=dict)  # image id -> its layers
     made_at: dict[str, float] = field(default_factory=dict)  # by layer
     volumes: list[VolumeUse] = field(default_factory=list)
+    mirrors: list[MirrorUse] = field(default_factory=list)
 
     @classmethod
     def of(cls, store: Store, state: State, trees: Trees, *, volumes: bool = False) -> Usage:
@@ -43,13 +46,19 @@ class Usage:
         usage = cls()
         usage._storage(store, state)
         usage._rows(store, trees)
+        usage.mirrors = mirrors_in(state.root / GIT)
+        for mirror in usage.mirrors:
+            usage._alone(MIRROR + mirror.home.name, mirror.used, mirror.size)
         if volumes:
             usage.volumes = volumes_in(state.root / "volumes")
             for one in usage.volumes:
-                usage.sizes[VOLUME + one.digest] = one.size
-                item = Item(VOLUME + one.digest, one.used, contents=frozenset({VOLUME + one.digest}))
-                usage.items.append(item)
+                usage._alone(VOLUME + one.digest, one.used, one.size)
         return usage
+
+    def _alone(self, name: str, used: float, size: int) -> None:
+        """Something that shares nothing with anything else."""
+        self.sizes[name] = size
+        self.items.append(Item(name, used, contents=frozenset({name})))
 
     def beyond(self, keep: set[str]) -> int:
         """The bytes that no item of ``keep`` needs."""
@@ -124,19 +133,22 @@ class Sizes:
     snapshots: int
     layers: int
     trees: int
+    git: int
 
     @property
     def total(self) -> int:
         """Without cache volumes, which are only removed when that is asked for."""
-        return self.snapshots + self.layers + self.trees
+        return self.snapshots + self.layers + self.trees + self.git
 
     @classmethod
     def of(cls, state: State) -> Sizes:
-        """What is there now: one index file and two kinds of flat directories."""
+        """What is there now: one index file, two kinds of flat directories, and repositories, which have few
+        files."""
         snapshots = sum(int(layer.get("diff-size") or 0) for layer in state.index("layers"))
         files = state.root / "trees" / "files"
         buckets = [files / name for name in (os.listdir(files) if files.is_dir() else ())]  # noqa: PTH208
-        return cls(snapshots, flat_size(state.blobs / "sha256"), sum(map(flat_size, buckets)))
+        mirrors = sum(one.size for one in mirrors_in(state.root / GIT))
+        return cls(snapshots, flat_size(state.blobs / "sha256"), sum(map(flat_size, buckets)), mirrors)
 
 
 def flat_size(directory: Path) -> int:

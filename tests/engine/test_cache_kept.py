@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from engine_home import EngineHome
 from engine_process import SessionProcess, engine_session
+from git_server import repository
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 FILL = "perl -e 'print rand() for 1..200000' > /data; echo "
@@ -41,10 +42,16 @@ def filled(home: EngineHome, word: str) -> str:
     return home.chain(f'withExec(args: ["sh", "-c", "{FILL}{word}"])', "stdout")
 
 
+def read_from(origin: Path) -> str:
+    return f'git(url: "file://{origin}") {{ head {{ tree(discardGitDir: true) {{ entries }} }} }}'
+
+
 def test_gc_frees_the_oldest_first_and_spares_what_sessions_use(home: EngineHome, tmp_path: Path) -> None:
     state = tmp_path / "state"
+    origin = repository(tmp_path / "origin")
     with engine_session(state) as session:
         assert session.leaf(filled(home, "old")) == "old\n"
+        assert session.leaf(read_from(origin)) == ["a.txt"]
         identity = session.leaf('cacheVolume(key: "kept") { id }')
         mounted = f'withMountedCache(path: "/c", cache: "{identity}")'
         assert session.leaf(home.chain(mounted, 'withExec(args: ["touch", "/c/x"])', "exitCode")) == 0
@@ -53,6 +60,8 @@ def test_gc_frees_the_oldest_first_and_spares_what_sessions_use(home: EngineHome
         # beside a session: what it used stays, whatever the bound
         beside = engine(state, "gc", "--max-size", "0")
         assert "1 at work" in beside.stdout, beside.stderr
+        assert "1 git repositories" in beside.stdout  # used by a session that has ended
+        assert facts(state)["bytes"]["git"] == 0  # type: ignore[index]
         assert engine(state, "reset", "--yes").returncode == 1
         assert session.leaf(filled(home, "new")) == "new\n"
         after = home.chain(f'withExec(args: ["sh", "-c", "{FILL}new"])', 'file(path: "/data")', "size")
@@ -75,6 +84,9 @@ def test_gc_frees_the_oldest_first_and_spares_what_sessions_use(home: EngineHome
     )
     with engine_session(state) as session:
         assert session.leaf(filled(home, "old")) == "old\n"
+        assert session.leaf(read_from(origin)) == ["a.txt"]
+        assert "git" not in engine(state, "gc", "--max-size", "0").stdout  # used by a session at work
+        assert facts(state)["bytes"]["git"] > 0  # type: ignore[index]
     assert engine(state, "reset", "--yes").returncode == 0
     assert not state.exists()
 
