@@ -44,15 +44,16 @@ class Counts:
     work_s: float = 0.0
     saved_s: float = 0.0
 
-    def summary(self) -> str:
-        """One line; "" if nothing was asked for."""
+    def summary(self, *, debug: bool = False) -> str:
+        """One line; "" if nothing was asked for. ``debug``: what failed was kept already."""
         total = self.run + self.cached + self.failed
         if not total:
             return ""
         parts = [f"{self.run} run ({duration(self.work_s)})"] if self.run else []
         saved = f" ({duration(self.saved_s)} saved)" if self.saved_s >= 0.1 else ""
         parts += [f"{self.cached} from the cache{saved}"] if self.cached else []
-        parts += [f"{self.failed} failed (run with --debug to look into what it left)"] if self.failed else []
+        hint = "" if debug else " (run with --debug to look into what it left)"
+        parts += [f"{self.failed} failed{hint}"] if self.failed else []
         return f"{total} operation{'s' if total > 1 else ''}: {', '.join(parts)}"
 
 
@@ -63,6 +64,7 @@ class Events:
     file: Path | None = None
     screen: Screen = field(default_factory=Quiet)
     secrets: Callable[[], Values] = tuple  # their values are masked in all that is told
+    debugging: bool = False  # with --debug
     told: set[str] = field(default_factory=set)
     counts: Counts = field(default_factory=Counts)
     _errors: deque[BaseException] = field(default_factory=lambda: deque(maxlen=64))
@@ -160,7 +162,7 @@ class Events:
 
     def close(self) -> None:
         """The session ends."""
-        self.screen.close(self.counts.summary())
+        self.screen.close(self.counts.summary(debug=self.debugging))
 
     def _title(self, operation: Operation) -> str:
         args = getattr(operation, "args", ())

@@ -141,7 +141,7 @@ async def open_session(
     """A session; when it ends all its runs are cancelled, its services stopped, its store closed."""
     shown = shown or Shown(Quiet())
     file = os.environ.get("EMBEDDED_ENGINE_EVENTS")
-    events = Events(Path(file) if file else None, shown.screen, secrets.known)
+    events = Events(Path(file) if file else None, shown.screen, secrets.known, shown.debug)
     secrets.warn = events.note
     async with anyio.create_task_group() as tasks:
         services = Services(Flights(tasks), events)
