@@ -246,6 +246,17 @@ def archive_kind(path: Path, tag: str) -> int | None:
     )
 
 
+def _advice(text: str, host: str) -> str:
+    """What to do about a registry that cannot be spoken to as it is set up."""
+    if "x509:" in text:
+        return (
+            f" (put the CA into /etc/containers/certs.d/{host}/ca.crt, the machine's store or SSL_CERT_FILE)"
+        )
+    if "server gave http response to https client" in text:
+        return ' (mark it with "insecure = true" in registries.conf if plain http is meant)'
+    return ""
+
+
 def told(failure: CommandFailed, address: str) -> RuntimeFailure:
     """What a registry's refusal means for ``address``, in the words users know from Docker."""
     text = failure.detail.lower()
@@ -254,5 +265,5 @@ def told(failure: CommandFailed, address: str) -> RuntimeFailure:
     elif any(mark in text for mark in _GONE):
         message = f"{address}: not found: {failure}"
     else:
-        message = f"{address}: {failure}"
+        message = f"{address}: {failure}{_advice(text, host_of(address))}"
     return RuntimeFailure(message, detail=failure.detail)
