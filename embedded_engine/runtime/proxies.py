@@ -10,18 +10,26 @@ import ipaddress
 from collections.abc import Mapping
 
 from embedded_engine.runtime.logins import is_loopback
+from embedded_engine.runtime.port import RuntimeFailure
 
 _PORTS = {"http": "80", "https": "443"}
 
 
 def proxy_of(scheme: str, host: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy's URL for requests to ``host`` (maybe with port), or None."""
+    """The proxy's URL for requests to ``host`` (maybe with port), or None.
+
+    Raises RuntimeFailure for a kind of proxy that is not served.
+    """
     if is_loopback(host):
         return None
     proxy = _variable(environ, f"{scheme}_proxy")
     if not proxy or _is_excepted(scheme, host, _variable(environ, "no_proxy")):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    kind = url.partition("://")[0]
+    if kind.lower() not in _PORTS:  # not the whole URL, which may hold a password
+        raise RuntimeFailure(f"{scheme.upper()}_PROXY names a {kind} proxy: http and https ones are served")
+    return url
 
 
 def _variable(environ: Mapping[str, str], name: str) -> str:

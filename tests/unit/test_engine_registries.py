@@ -215,6 +215,12 @@ def test_proxies(scheme: str, host: str, variables: Mapping[str, str], proxy: st
     assert proxy_of(scheme, host, variables) == proxy
 
 
+def test_a_proxy_that_is_not_served_is_refused_without_its_password() -> None:
+    with pytest.raises(RuntimeFailure, match="HTTPS_PROXY names a socks5 proxy") as caught:
+        proxy_of("https", "r.test", {"HTTPS_PROXY": "socks5://me:hush@p:1080"})
+    assert "hush" not in str(caught.value)
+
+
 def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "ca.pem"
     wrong.write_text("nothing")
