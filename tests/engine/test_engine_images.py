@@ -129,6 +129,15 @@ async def test_a_registry_with_passwords(base: dagger.Container, tmp_path: Path)
         assert await pulled.stdout() == "pulled\n"
 
 
+async def test_a_dockerfile_stands_on_the_base_it_names(base: dagger.Container, home: EngineHome) -> None:
+    """Buildah's own cache takes bases for the same that differ only in their settings."""
+    for setting in ("one", "two"):
+        address = f"{home.registry.host}/settings/{setting}:1"
+        await base.with_label("setting", setting).publish(address)
+        dockerfile = dag.directory().with_new_file("Dockerfile", f"FROM {address}\nENV OWN=1\n")
+        assert await dockerfile.docker_build().label("setting") == setting
+
+
 async def test_a_dockerfile(base: dagger.Container, home: EngineHome) -> None:
     dockerfile = f"""
 ARG BASE={home.base}

@@ -256,7 +256,8 @@ def test_what_is_not_trusted_or_not_proxied_is_told(home: EngineHome, site: Site
     with site.session() as session:
         told = failure(session, publish)
         assert "certificate is not trusted" in told and f"certs.d/{TLS_HOST}/ca.crt" in told
-        assert "certificate" in failure(session, based(f"{TLS_HOST}/team/untrusted:1", "sync"))
+        told = failure(session, based(f"{TLS_HOST}/team/untrusted:1", "sync"))
+        assert "certificate" in told and f"certs.d/{TLS_HOST}/ca.crt" in told
     site.conf(f'[[registry]]\nlocation = "{TLS_HOST}"\ninsecure = true\n')
     with site.session() as session:
         address = f"{TLS_HOST}/team/unverified:1"
