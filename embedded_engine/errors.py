@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import traceback
 from typing import Any
 
+from embedded_engine.disk import advice
 from embedded_engine.failures import CommandFailure
 from embedded_engine.flights import RunCancelled
 from embedded_engine.masking import Values, compiled, mask_text
@@ -29,6 +31,10 @@ def for_client(error: BaseException, secrets: Values) -> tuple[str, dict[str, An
             "stdout": mask_text(error.stdout, masks),
             "stderr": mask_text(error.stderr, masks),
         }
+    if isinstance(error, RuntimeFailure | OSError | sqlite3.Error) and (
+        told := advice(error, getattr(error, "detail", ""))
+    ):
+        return mask_text(f"{told}\n{error}", masks), None
     if isinstance(error, RuntimeFailure):
         tail = "\n".join(error.detail.strip().splitlines()[-DETAIL_LINES:])
         return mask_text(f"{error}\n{tail}" if tail else str(error), masks), None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from embedded_engine.damage import mended
 from embedded_engine.introspection import IntrospectionCache
 from embedded_engine.loading import LoadedApi
 from embedded_engine.progress.choose import Showing, Shown, stderr_is_terminal
@@ -126,6 +127,7 @@ def _opened_store() -> Store:
     state = state_directory()
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mended(state)
         return Store.open(state / "engine.sqlite")
     except (OSError, sqlite3.Error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from embedded_engine.damage import opened
 from embedded_engine.operations import Operation, Outcome, TreeId
 from embedded_engine.runtime.port import JSON, Snapshot
 from embedded_engine.state import hold_shared
@@ -80,11 +81,12 @@ class Store:
         """Open or make the file; its directory is in use from now on (no ``reset``). Raises sqlite3.Error."""
         file.parent.mkdir(parents=True, exist_ok=True)
         held = hold_shared(file.parent) if hold else None
-        database = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.executescript(_SCHEMA)
-        return cls(database, held)
+        try:
+            return cls(opened(file, _connected), held)
+        except BaseException:
+            if held is not None:
+                os.close(held)
+            raise
 
     def find(self, digest: str, exists: Callable[[Outcome], bool]) -> Outcome | None:
         """The stored outcome, if what it names still exists."""
@@ -213,6 +215,21 @@ class Store:
             self.database.execute("ROLLBACK")
             raise
         self.database.execute("COMMIT")
+
+
+def _connected(file: Path) -> sqlite3.Connection:
+    """Raises sqlite3.Error, also if the tables are those of another version."""
+    database = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.executescript(_SCHEMA)
+        database.execute(f"EXPLAIN {_ALL}")
+        database.execute(f"EXPLAIN {_INSERT}", (None,) * 15)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:  # columns of SQLite have no static types

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from embedded_engine.damage import opened
+
 _SCHEMA = """
 create table if not exists directories (digest text primary key, body blob not null) without rowid;
 create table if not exists hashes (
@@ -41,6 +43,19 @@ class Fingerprint(NamedTuple):
         return time.time_ns() - max(self.mtime, self.ctime) > _RACY_NS
 
 
+def _connected(file: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(file, timeout=60, check_same_thread=False, isolation_level=None)
+    try:
+        db.execute("pragma journal_mode=wal")
+        db.execute("pragma synchronous=normal")
+        db.executescript(_SCHEMA)
+        db.execute("explain insert into hashes values (?, ?, ?, ?, ?, ?, ?)", (None,) * 7)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 @dataclass(slots=True)
 class TreeIndex:
     """One SQLite file, used by several threads and processes."""
@@ -50,12 +65,8 @@ class TreeIndex:
 
     @classmethod
     def open(cls, file: Path) -> TreeIndex:
-        """Open or create."""
-        db = sqlite3.connect(file, timeout=60, check_same_thread=False, isolation_level=None)
-        db.execute("pragma journal_mode=wal")
-        db.execute("pragma synchronous=normal")
-        db.executescript(_SCHEMA)
-        return cls(db)
+        """Open or create; one that is damaged is set aside first."""
+        return cls(opened(file, _connected))
 
     def close(self) -> None:
         """Give the file back."""

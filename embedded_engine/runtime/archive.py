@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from embedded_engine.runtime import oci
-from embedded_engine.runtime.port import Outgoing, OutImage, OutIndex
+from embedded_engine.runtime.port import Outgoing, OutImage, OutIndex, RuntimeFailure
 
 REF_NAME = "org.opencontainers.image.ref.name"
 
@@ -45,8 +47,34 @@ def _write(target: Path, small: dict[str, bytes], large: dict[str, Path]) -> Non
             if member in small:
                 archive.addfile(_info(member, len(small[member])), BytesIO(small[member]))
             else:
-                with large[member].open("rb") as source:
-                    archive.addfile(_info(member, large[member].stat().st_size), source)
+                _add_layer(archive, member, large[member])
+
+
+def _add_layer(archive: tarfile.TarFile, member: str, file: Path) -> None:
+    """A layer's bytes, looked at on their way: a damaged one is removed, and no archive made of it."""
+    with file.open("rb") as stream:
+        source = _Hashed(stream)
+        archive.addfile(_info(member, file.stat().st_size), source)  # type: ignore[arg-type]  # only read
+    if source.digest.hexdigest() != member.rpartition("/")[2]:
+        file.unlink(missing_ok=True)
+        raise RuntimeFailure(
+            f"the layer {file.name[:12]} in the engine's store was damaged and is removed: "
+            "run again, it is made anew"
+        )
+
+
+class _Hashed:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        data = self._stream.read(size)
+        self.digest.update(data)
+        return data
 
 
 def docker_manifest(image: OutImage, name: str) -> bytes:

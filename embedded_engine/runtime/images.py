@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from embedded_engine.damage import tell
 from embedded_engine.runtime import oci
 from embedded_engine.runtime.archives_in import docker_image_number, take_oci
 from embedded_engine.runtime.logins import auth_file, host_of, is_loopback, private_directory
@@ -125,19 +126,31 @@ class Images:
     ) -> PulledImage:
         """Bring what Skopeo calls ``source``; from a registry at ``host`` it must not stand still.
 
-        Raises CommandFailed, RuntimeFailure.
+        Skopeo takes a blob that is there for what its name says. Where that fails the bytes are looked at,
+        and what is damaged is brought again. Raises CommandFailed, RuntimeFailure.
         """
-        with tempfile.TemporaryDirectory(dir=self.state.temp) as directory:
-            shared = ["--dest-shared-blob-dir", str(self.state.blobs)]
-            before = platform_args(platform)
-            argv = self._skopeo(*options, *shared, source, f"oci:{directory}", before=before)
-            if host:
-                await run_watched(self.runner, argv, host, self.patience_s)
-            else:
-                await (runner or self.runner).run(argv)
-            manifest = self._json(oci.layout_manifest(Path(directory)))
-        config = self._json(manifest["config"]["digest"])
-        return await self._stored(config, manifest["layers"])
+        manifests: list[str] = []
+
+        async def bring() -> PulledImage:
+            with tempfile.TemporaryDirectory(dir=self.state.temp) as directory:
+                shared = ["--dest-shared-blob-dir", str(self.state.blobs)]
+                before = platform_args(platform)
+                argv = self._skopeo(*options, *shared, source, f"oci:{directory}", before=before)
+                if host:
+                    await run_watched(self.runner, argv, host, self.patience_s)
+                else:
+                    await (runner or self.runner).run(argv)
+                manifests.append(oci.layout_manifest(Path(directory)))
+            manifest = self._json(manifests[-1])
+            config = self._json(manifest["config"]["digest"])
+            return await self._stored(config, manifest["layers"])
+
+        try:
+            return await bring()
+        except (CommandFailed, ValueError, KeyError):
+            if not await anyio.to_thread.run_sync(drop_damaged, self.state, manifests):
+                raise
+        return await bring()
 
     async def _stored(self, config: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> PulledImage:
         diff_ids = config["rootfs"]["diff_ids"]
@@ -201,6 +214,23 @@ class Images:
                 if host_of(place) not in found and (known := await self.registries.login(place)):
                     found[host_of(place)] = known
             yield [*plain, "--src-authfile", str(auth_file(directory, found))]
+
+
+def drop_damaged(state: State, manifests: Sequence[str]) -> bool:
+    """Remove the blobs of these images that are not what their names say; whether there were any."""
+    found = False
+    for digest in manifests:
+        named = [digest]
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            manifest = json.loads(state.blob(digest).read_bytes())
+            named += [part["digest"] for part in (manifest["config"], *manifest["layers"])]
+        for one in named:
+            blob = state.blob(one)
+            if blob.exists() and oci.file_digest(blob) != one:
+                tell(f"{blob} is damaged: removed, it is brought again")
+                blob.unlink()
+                found = True
+    return found
 
 
 def resolve_argv(address: str, copy_options: Sequence[str]) -> list[str]:

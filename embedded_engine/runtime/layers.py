@@ -71,9 +71,12 @@ class Layers:
         if not isinstance(fact, dict):
             return None
         blob = self.state.blob(str(fact["digest"]))
+        size = cast(int, fact["size"])
         if not blob.exists():
             return None
-        size = cast(int, fact["size"])
+        if blob.stat().st_size != size:  # it is made anew; a push checks the bytes as well
+            blob.unlink(missing_ok=True)
+            return None
         return LayerBlob(str(fact["diff_id"]), str(fact["digest"]), size, blob, str(fact["mediaType"]))
 
     async def _make(self, snapshot: Snapshot, lacking: Sequence[str], known: set[str]) -> None:

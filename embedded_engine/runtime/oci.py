@@ -36,11 +36,17 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def file_digest(file: Path) -> str:
+    """The digest of a file's bytes."""
+    with file.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def put_blob(blobs: Path, data: bytes) -> str:
     """Store ``data`` under its digest in ``blobs``/sha256."""
     digest = digest_of(data)
     file = blobs / "sha256" / digest.removeprefix("sha256:")
-    if not file.exists():
+    if not file.exists() or file.stat().st_size != len(data):
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".new-", delete=False) as stream:
             stream.write(data)
         Path(stream.name).chmod(0o644)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedded_engine.runtime.port import Snapshot
+from embedded_engine.runtime.port import RuntimeFailure, Snapshot
 from embedded_engine.runtime.process_names import owner_name
 
 OWNER_FILE = "state-directory"
@@ -114,7 +114,12 @@ class State:
         status = file.stat()
         stamp = (status.st_mtime_ns, status.st_size)
         if file not in self._read or self._read[file][0] != stamp:
-            self._read[file] = (stamp, json.loads(file.read_bytes() or b"[]") or [])
+            try:
+                self._read[file] = (stamp, json.loads(file.read_bytes() or b"[]") or [])
+            except ValueError as error:
+                raise RuntimeFailure(
+                    f"{file} is damaged ({error}): end this session and begin another, which sets it aside"
+                ) from error
         return self._read[file][1]
 
 

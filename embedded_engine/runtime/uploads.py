@@ -6,7 +6,6 @@ A large one goes in parts. After a failure the registry is asked how far it got,
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from embedded_engine.runtime import oci
 from embedded_engine.runtime.distribution import Content, Passing, Refused, Repository
 from embedded_engine.runtime.places import place, remember_place
 from embedded_engine.runtime.port import Facts, RuntimeFailure
@@ -172,7 +172,7 @@ class Upload:
         source = self.blob.source
         if (
             isinstance(source, Path)
-            and await anyio.to_thread.run_sync(file_digest, source) != self.blob.digest
+            and await anyio.to_thread.run_sync(oci.file_digest, source) != self.blob.digest
         ):
             source.unlink(missing_ok=True)
             raise RuntimeFailure(
@@ -239,9 +239,3 @@ def told_offset(response: httpx.Response) -> int | None:
     if not dash or not (first.isdigit() and last.isdigit()):
         return None
     return int(last) + 1 if int(last) else 0
-
-
-def file_digest(file: Path) -> str:
-    """The digest of a file's bytes."""
-    with file.open("rb") as stream:
-        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
