@@ -124,7 +124,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         "workdir|None|200",
         "GraphQL's own directives are served",
     ),
-    Difference("exec/process_one_is_an_init", ("",), "^2\n1\n$", "its init starts more before the command"),
+    Difference(
+        "exec/process_one_is_an_init",
+        ("",),
+        r"^([2-9]|\d\d+)\n1\n$",
+        "an init is process 1; the number of the command's is by chance",
+    ),
     Difference(
         "exec/environment",
         ("",),
@@ -132,9 +137,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         "variables that lead tools to the host's CA bundle and package index, and to reproducible times",
     ),
     Difference("exec/workdir_is_a_file", ("stderr",), "not a directory", "the OCI runtime's words"),
-    Difference(
-        "exec/an_empty_argument", ("1.stderr",), "fork/exec", "the OCI runtime looks an empty name up in PATH"
-    ),
     Difference("files/a_missing_file", ("2",), "such", LAZY),
     Difference("files/digests", ("time",), "False", "a time that was given on purpose is content"),
     Difference(
