@@ -124,7 +124,7 @@ class Watched:
                     told = {part: Path(f"/proc/{pid}/{part}").read_bytes() for part in ("cmdline", "environ")}
                 except OSError:
                     continue
-                if b"embedded_engine" in told["cmdline"] or b"-c\0cat " in told["cmdline"]:
+                if b"embedded_engine" in told["cmdline"] or b"/work/told" in told["cmdline"]:
                     continue  # a copy of the server about to become a tool; the user's own command of a cmd://
                 self.seen += 1
                 # git has its credentials there, which only its own user can read
