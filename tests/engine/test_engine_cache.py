@@ -128,7 +128,7 @@ def test_thirty_cached_operations_take_a_moment(home: EngineHome) -> None:
     with engine_session(home.state) as session:
         assert session.leaf(chain) == "4\n"
     with engine_session(home.state) as session:
-        session.leaf("version")
+        session.leaf("container { id }")  # all is loaded
         begin_s = time.monotonic()
         assert session.leaf(chain) == "4\n"
-        assert time.monotonic() - begin_s < 0.6
+        assert time.monotonic() - begin_s < 1.5  # 0.1 s on a quiet machine; run anew they take 10 s
