@@ -2,7 +2,10 @@
 
 import sys
 
-from embedded_engine.cli import main
+try:
+    from embedded_engine.cli import main
+except KeyboardInterrupt:  # while it loads: nothing was begun
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

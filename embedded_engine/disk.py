@@ -10,8 +10,10 @@ from pathlib import Path
 from embedded_engine.damage import is_damage, suspect
 from embedded_engine.state import state_directory
 
+_LITTLE = 64 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAID_FULL = ("no space left on device", "disk quota exceeded", "database or disk is full")
+_CRASHED = ".go:"  # Buildah 1.28 stumbles over its own error when it cannot write: a Go trace is all it says
 _SAID_READ_ONLY = ("read-only file system", "attempt to write a readonly database")
 
 
@@ -23,8 +25,11 @@ def advice(error: BaseException, text: str = "") -> str:
     state = state_directory()
     code = error.errno if isinstance(error, OSError) else None
     said = f"{error}\n{text}".lower()
-    ours = str(state).lower() in said or isinstance(error, sqlite3.Error)  # and not a container's own disk
-    if code in _FULL or (ours and any(sign in said for sign in _SAID_FULL)):
+    # the same may be said of a container's own disk, or of where an export goes: then nothing points at ours
+    named = error.filename is not None if isinstance(error, OSError) else True
+    ours = str(state).lower() in said or not named or isinstance(error, sqlite3.Error)
+    full = code in _FULL or any(sign in said for sign in _SAID_FULL)
+    if (full and ours) or ((full or _CRASHED in said) and _is_nearly_full(state)):
         return (
             f"the disk of {state} is full ({_free(state)}): free space there, or run `embedded-engine gc "
             "--max-size SIZE`, or set EMBEDDED_ENGINE_STATE to a directory on another disk; then ask again"
@@ -41,6 +46,14 @@ def advice(error: BaseException, text: str = "") -> str:
         suspect(state / "trees" / "index.sqlite").touch()
         return f"a database in {state} is damaged: begin a new session, which sets it aside and makes it anew"
     return ""
+
+
+def _is_nearly_full(directory: Path) -> bool:
+    """What did not fit is removed again by the time this is asked, so there is some room."""
+    if not directory.exists():
+        return False
+    usage = shutil.disk_usage(directory)
+    return usage.free < min(_LITTLE, usage.total // 2)
 
 
 def _free(directory: Path) -> str:

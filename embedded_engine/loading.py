@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from embedded_engine.disk import advice
+
 if TYPE_CHECKING:
     from embedded_engine.api import Api
     from embedded_engine.session import Session
@@ -42,5 +44,6 @@ class LoadedApi:
         """Wait for them. Raises NotLoaded, which says why, if they never come."""
         await self.ready.wait()
         if self.error is not None:
-            raise NotLoaded(f"the session could not begin: {self.error}") from self.error
+            told = advice(self.error, getattr(self.error, "detail", "")) or self.error
+            raise NotLoaded(f"the session could not begin: {told}") from self.error
         return self.parts[0]

@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from embedded_engine.damage import mended
+from embedded_engine.disk import advice
 from embedded_engine.introspection import IntrospectionCache
 from embedded_engine.loading import LoadedApi
 from embedded_engine.progress.choose import Showing, Shown, stderr_is_terminal
@@ -85,7 +86,7 @@ def _run(serve: Callable[[], Awaitable[None]]) -> None:
 
         error = first_error(errors)
         if isinstance(error, RuntimeFailure | OSError | sqlite3.Error):
-            raise StartFailed(str(error)) from errors
+            raise StartFailed(advice(error, getattr(error, "detail", "")) or str(error)) from errors
         raise
 
 
@@ -132,7 +133,7 @@ def _opened_store() -> Store:
     except (OSError, sqlite3.Error) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise StartFailed(
-            f"cannot use the state directory {state} (EMBEDDED_ENGINE_STATE): {reason}"
+            f"cannot use the state directory {state} (EMBEDDED_ENGINE_STATE): {advice(error) or reason}"
         ) from error
 
 

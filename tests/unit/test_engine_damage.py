@@ -140,6 +140,7 @@ def test_a_full_disk_is_told_where_it_is_the_engines(tmp_path: Path, monkeypatch
     tool = RuntimeFailure("buildah commit failed", detail=f"write {tmp_path}/x: no space left on device")
     assert "is full" in advice(tool, tool.detail)
     assert advice(RuntimeFailure("a service failed"), "cat: /data: No space left on device") == ""
+    assert advice(OSError(28, "No space left on device", "/elsewhere/export.tar")) == ""
     assert "read-only" in advice(OSError(30, "Read-only file system"))
     assert advice(ValueError("anything else")) == ""
     monkeypatch.setenv("EMBEDDED_ENGINE_STATE", str(tmp_path / "gone"))
