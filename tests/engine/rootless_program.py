@@ -51,7 +51,7 @@ async def main(*arguments: str) -> None:
         cached = base.with_mounted_cache("/cache", dag.cache_volume("rootless"))
         await cached.with_exec(["sh", "-c", "echo kept > /cache/file"]).sync()
         kept = cached.with_exec(["cat", "/cache/file"])
-        parent = base.with_exec(["sh", "-c", "tr '\\0' ' ' < /proc/$PPID/cmdline"])
+        parent = base.with_exec(["sh", "-c", "{ tr '\\0' ' ' < /proc/$PPID/cmdline; } 2>&- || echo -"])
         result = {
             "parent": await parent.stdout(),
             "exec": await ran.stdout(),

@@ -68,7 +68,8 @@ def test_a_whole_session_works(case: Case) -> None:
     assert case.first["user"] == ("0\n/home/app\n" if case.single else "1000\n/home/app\n")
     assert case.first["build"] == ("built\n0\n" if case.single else "built\n1000\n")
     assert case.first["service"] == "served"
-    assert case.first["parent"].startswith("/run/.engine/init") is bool(init_program())
+    if case.kind != "like a pod":  # there /proc is of another namespace
+        assert case.first["parent"].startswith("/run/.engine/init") is bool(init_program())
     assert case.first["cache"] == "kept\n"
 
 
