@@ -55,7 +55,9 @@ class Live:
         if not ended.error:
             self.done += 1
             remark = self._dim(f", {ended.remark}") if ended.remark else ""
-            self._say(f"{self._green('✔')} {running.title}{took}{remark}")
+            added = 6 + len(duration(ended.seconds)) + len(ended.remark) + 2 * bool(ended.remark)
+            title = one_line(running.title, max(10, self._size().columns - added))
+            self._say(f"{self._green('✔')} {title}{took}{remark}")
             return
         self.failed += 1
         lines = [f"{self._red('✘')} {running.title}{took}  {self._red(ended.error)}"]
@@ -126,7 +128,7 @@ class Live:
         """What runs now, below the cursor, which stays where it is."""
         if self._ending.is_set() or not (self.running or self._drawn):
             return
-        size = shutil.get_terminal_size()
+        size = self._size()
         lines = self._view(time.monotonic(), size.columns, max(1, size.lines - 2)) if self.running else []
         if not lines:
             self._erase()
@@ -154,6 +156,12 @@ class Live:
         counts += [f"{self.failed} failed"] if self.failed else []
         lines.append(self._dim(f"  {' · '.join(counts)} · {duration(now - self.begin)}"))
         return lines[-rows:]
+
+    def _size(self) -> os.terminal_size:
+        try:
+            return os.get_terminal_size(self.terminal)  # stdout may be something else
+        except OSError:
+            return shutil.get_terminal_size()
 
     def _put(self, text: str) -> None:
         try:
