@@ -30,7 +30,7 @@ setup-test: setup $(VENV)/.made-dev
 
 test: setup-test lint types ## everything: lint, types, CI files, then all tests
 	$(PYTEST) -n auto tests/unit
-	$(PYTEST) -n 2 --dist loadfile tests/engine tests/registry tests/pipeline
+	$(PYTEST) -n 2 --dist loadfile tests/engine tests/conformance tests/registry tests/pipeline
 
 unit: $(VENV)/.made-dev ## the tests that need no engine and no network
 	$(PYTEST) -n auto tests/unit
@@ -49,9 +49,10 @@ format: $(VENV)/.made-dev ## put the code in its form
 types: $(VENV)/.made-dev ## mypy, strict
 	$(PY) -m mypy
 
-campaign: setup-test ## every fault at every request of a push, and 200 kills: tables, about an hour
+campaign: setup-test ## every fault at every request of a push, 200 kills of it and 200 of the engine: tables, two hours
 	$(PY) -m tests.registries.sweep
 	$(PY) -m tests.registries.kills --count 200
+	$(PY) -m tests.engine_campaign --kills 200
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q
 lock: ## both lock files, after a change of the dependencies (needs uv)
