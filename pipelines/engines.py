@@ -79,7 +79,8 @@ def _embedded(why: str) -> Choice:
     if absent:
         raise EngineUnavailable(
             f"no engine can run here: {why}; and the embedded engine needs {', '.join(absent)}",
-            hint="`apt-get install buildah skopeo runc slirp4netns catatonit iproute2`, or start Docker and Dagger",
+            hint="`apt-get install buildah skopeo runc slirp4netns catatonit iproute2`, or start Docker "
+            "and Dagger",
         )
     return Choice("embedded", why)
 

@@ -1,4 +1,4 @@
-"""What test_rootless_sessions.py runs as an ordinary user: a whole dagger-io program. Prints one JSON object."""
+"""What test_rootless_sessions.py runs as an ordinary user: a dagger-io program. Prints one JSON object."""
 
 from __future__ import annotations
 

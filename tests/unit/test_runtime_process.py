@@ -10,9 +10,9 @@ import anyio
 import pytest
 from runtime_tools import processes_with
 
-from embedded_engine.runtime.process_names import is_orphan, owner_name, start_time
 from embedded_engine.runtime.logins import private_directory
 from embedded_engine.runtime.process import TAIL_LINES, CommandFailed, Hooks, Runner, ToolMissing
+from embedded_engine.runtime.process_names import is_orphan, owner_name, start_time
 
 pytestmark = pytest.mark.anyio
 ENVIRON = {"PATH": os.environ["PATH"]}
@@ -39,7 +39,7 @@ async def test_a_failure_has_a_masked_and_bounded_tail() -> None:
 
 async def test_a_missing_tool_is_told_with_what_to_install() -> None:
     with pytest.raises(
-        ToolMissing, match="skopeo is missing: apt-get install buildah skopeo [|] dnf install buildah skopeo"
+        ToolMissing, match=r"skopeo is missing: apt-get install buildah skopeo [|] dnf install buildah skopeo"
     ):
         await Runner({"PATH": "/nonexistent"}).run(["skopeo"])
 
