@@ -12,8 +12,8 @@ from embedded_engine.refusals import told
 
 VALUE = 'hunter2-"quoted"\n-and-more'
 SCHEMA = build_schema(
-    "type Query { setSecret(name: String!, plaintext: String!): String other(path: String!, kind: E): String }"
-    " enum E { X }"
+    "type Query { setSecret(name: String!, plaintext: String!): String"
+    " other(path: String!, kind: E): String } enum E { X }"
 )
 
 
