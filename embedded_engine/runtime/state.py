@@ -23,6 +23,7 @@ from typing import Any
 
 from embedded_engine.runtime.port import RuntimeFailure, Snapshot
 from embedded_engine.runtime.process_names import owner_name
+from embedded_engine.storage_check import is_whole
 
 OWNER_FILE = "state-directory"
 """In a run root: the state directory it belongs to, so that it can go when that is deleted."""
@@ -80,8 +81,12 @@ class State:
         return self.blobs / algorithm / value
 
     def present(self) -> frozenset[Snapshot]:
-        """The ids of the images in storage, read from containers-storage's index without a process."""
-        return frozenset(Snapshot(image["id"]) for image in self.index("images"))
+        """The ids of the images in storage, read from containers-storage's index without a process.
+
+        Storage notes an image first and its manifest last: one without it was left half-made by a tool that
+        was killed. Making it again completes it.
+        """
+        return frozenset(Snapshot(image["id"]) for image in self.index("images") if is_whole(image))
 
     def containers(self) -> tuple[tuple[str, str], ...]:
         """(id, name) of the working containers in storage."""

@@ -1,4 +1,4 @@
-"""A few kills of the engine, its tools and its clients in every run; ``make campaign`` has two hundred."""
+"""A few kills of the engine, its tools and its clients in every test run; ``make campaign`` does 200."""
 
 from __future__ import annotations
 

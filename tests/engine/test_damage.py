@@ -76,10 +76,21 @@ def all_of_storage(state: Path) -> None:
     cut(state / "storage/overlay-layers/layers.json")
 
 
+def images_half_made(state: Path) -> None:
+    """As a tool leaves them that was killed before the manifest was written."""
+    index = state / "storage/overlay-images/images.json"
+    images = json.loads(index.read_text())
+    for image in images:
+        (index.parent / image["id"] / "manifest").unlink()
+        image["big-data-names"] = [name for name in image["big-data-names"] if name != "manifest"]
+    index.write_text(json.dumps(images))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "databases": (databases, ["engine.sqlite", "index.sqlite"]),
     "layer": (layer_gone, ["directory of layer"]),
     "storage": (all_of_storage, ["layers.json"]),
+    "images": (images_half_made, []),
     "blobs": (blobs_and_files, []),
 }
 

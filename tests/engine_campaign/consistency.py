@@ -32,7 +32,9 @@ def problems(home: Home) -> list[str]:
     ]
     rows = list(_rows(home.state / "engine.sqlite", found))
     snapshots = {snapshot for snapshot, _ in rows if snapshot}
-    present = {one["id"] for one in _index(home.state / "storage" / "overlay-images" / "images.json")}
+    images = _index(home.state / "storage" / "overlay-images" / "images.json")
+    # a tool that is killed leaves an image without its manifest; nothing may name it
+    present = {one["id"] for one in images if "manifest" in (one.get("big-data-names") or ())}
     found += [f"a stored operation names image {one[:12]}, which is gone" for one in snapshots - present]
     found += _layers(home, sorted(present))
     found += _trees(home.state, {tree for _, trees in rows for tree in trees})

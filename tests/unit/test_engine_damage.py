@@ -90,8 +90,9 @@ def storage(root: Path) -> Path:
     for name in ("overlay/one/diff", "overlay/two/diff", "overlay-layers", "overlay-images/image"):
         (root / name).mkdir(parents=True)
     layers = [{"id": "one"}, {"id": "two", "parent": "one"}]
+    images = [{"id": "image", "layer": "two", "big-data-names": ["manifest"]}, {"id": "half", "layer": "two"}]
     (root / "overlay-layers/layers.json").write_text(json.dumps(layers))
-    (root / "overlay-images/images.json").write_text(json.dumps([{"id": "image", "layer": "two"}]))
+    (root / "overlay-images/images.json").write_text(json.dumps(images))
     (root / "overlay-images/image/manifest").touch()
     return root
 

@@ -57,7 +57,9 @@ def test_storage_is_read_without_a_process(tmp_path: Path) -> None:
     assert state.present() == frozenset()
     images = state.storage / "overlay-images"
     images.mkdir(parents=True)
-    (images / "images.json").write_text(json.dumps([{"id": "abc"}]))
+    (images / "images.json").write_text(
+        json.dumps([{"id": "abc", "big-data-names": ["manifest"]}, {"id": "half-made"}])
+    )
     (images / "abc").mkdir()
     (images / "abc" / "=c2hhMjU2OmFiYw==").write_text('{"rootfs": {"diff_ids": ["sha256:1"]}}')
     assert state.present() == {Snapshot("abc")}
