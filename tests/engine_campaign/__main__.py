@@ -56,7 +56,7 @@ def main() -> int:
     arguments = parser.parse_args()
     plan = Plan(arguments.kills, arguments.seed)
     if arguments.quick:
-        plan = Plan(6, arguments.seed, chains_on_a_state=2)
+        plan = Plan(6, arguments.seed, chains_on_a_state=1, length_s=2.5)
     begin = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="engine-campaign-", ignore_cleanup_errors=True) as directory,
