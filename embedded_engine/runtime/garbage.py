@@ -88,8 +88,13 @@ class Garbage:
             self.lock = None
 
     async def _remove_containers(self, identities: list[str]) -> None:
-        if identities:
-            await self.runner.tidy(["buildah", "rm", *identities])
+        if not identities:
+            return
+        await self.runner.tidy(["buildah", "rm", *identities])
+        for identity in identities:  # a `buildah from` that was killed leaves a container that it never noted
+            if any(identity == left for left, _ in self.state.containers()):
+                self.state.note_container(identity)
+                await self.runner.tidy(["buildah", "rm", identity])
 
     async def _hold(self) -> bool:
         """Take the session's lock; whether no other session holds it. The wait for one that sweeps is

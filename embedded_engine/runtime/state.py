@@ -92,6 +92,15 @@ class State:
         """(id, name) of the working containers in storage."""
         return tuple((one["id"], (one.get("names") or [""])[0]) for one in self.index("containers"))
 
+    def note_container(self, identity: str) -> None:
+        """Give a working container the note that Buildah keeps of its own: without it, it removes none.
+
+        Buildah's ``Builder`` as JSON; the two fields are all that ``buildah rm`` looks at.
+        """
+        note = self.storage / f"{self.driver}-containers" / identity / "userdata/buildah.json"
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"type": "buildah 0.0.1", "container-id": identity}))
+
     def layer_digests(self) -> frozenset[str]:
         """The raw digests of the layers in storage."""
         return frozenset(str(layer.get("diff-digest", "")) for layer in self.index("layers"))

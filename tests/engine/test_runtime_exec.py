@@ -196,7 +196,9 @@ async def test_a_cancelled_exec_leaves_no_process_mount_or_container(isolated: B
     assert processes_with("sleep 31415") == []
     assert mounts_below(state) == []
     assert "ee-" not in run_tool(isolated.runtime, ["buildah", "containers", "--all"])
-    assert [path for path in (state / "tools").iterdir() if path.name.startswith("ee-")] == []
+    own = isolated.runtime.state.temp  # the session's, as long as it lives
+    assert [path for path in (state / "tools").iterdir() if path.name.startswith("ee-") and path != own] == []
+    assert not own.exists() or list(own.iterdir()) == []
 
 
 def test_a_killed_engine_leaves_nothing_after_the_next_start(home: EngineHome, tmp_path: Path) -> None:
@@ -233,6 +235,19 @@ def test_a_killed_engine_leaves_nothing_after_the_next_start(home: EngineHome, t
     assert mounts_below(tmp_path / "state") == []
     for directory in (Path("/dev/shm"), tmp_path / "state" / "tools"):
         assert not list(directory.glob(f"{owner}*"))
+
+
+@pytest.mark.parametrize("note", [None, b'{"type": "bui'])
+async def test_a_container_that_buildah_never_noted_is_swept_too(base: Base, note: bytes | None) -> None:
+    state = base.runtime.state
+    run_tool(base.runtime, ["buildah", "from", "--name", "ee-4194303-1-0badcafe", "scratch"])
+    ((identity, _),) = [one for one in state.containers() if one[1] == "ee-4194303-1-0badcafe"]
+    file = state.storage / f"{state.driver}-containers" / identity / "userdata/buildah.json"
+    file.unlink()
+    if note is not None:
+        file.write_bytes(note)
+    await base.runtime.garbage.sweep()
+    assert identity not in [one for one, _ in state.containers()]
 
 
 async def test_a_deleted_state_directory_takes_its_run_root_along(base: Base, tmp_path: Path) -> None:
