@@ -26,7 +26,6 @@ from embedded_engine.runtime.port import RuntimeFailure, Snapshot
 from embedded_engine.runtime.process import Runner
 from embedded_engine.runtime.process_names import PREFIX, is_orphan, start_time
 from embedded_engine.runtime.state import OWNER_FILE, State
-from embedded_engine.runtime.unmade import describe
 
 _WAIT_S = 60.0
 _POLL_S = 0.05
@@ -89,7 +88,6 @@ class Garbage:
             self.lock = None
 
     async def _remove_containers(self, identities: list[str]) -> None:
-<<<<<<< HEAD
         if not identities:
             return
         await self.runner.tidy(["buildah", "rm", *identities])
@@ -97,11 +95,6 @@ class Garbage:
             if any(identity == left for left, _ in self.state.containers()):
                 self.state.note_container(identity)
                 await self.runner.tidy(["buildah", "rm", identity])
-=======
-        if identities:
-            describe(self.state, identities)
-            await self.runner.tidy(["buildah", "rm", *identities])
->>>>>>> 9b2608c (x)
 
     async def _hold(self) -> bool:
         """Take the session's lock; whether no other session holds it. The wait for one that sweeps is

@@ -14,7 +14,6 @@ from embedded_engine.runtime.port import SCRATCH, Snapshot
 from embedded_engine.runtime.process import Runner
 from embedded_engine.runtime.process_names import unique_name
 from embedded_engine.runtime.state import State
-from embedded_engine.runtime.unmade import describe
 
 EPOCH = 315_532_800
 """1980-01-01: the one time every file in a layer of ours has (zip files know no earlier one)."""
@@ -55,7 +54,6 @@ class Working:
 
     async def remove(self, name: str) -> None:
         """Remove a container; one that is not there is no error."""
-        describe(self.state, [name])
         await self.runner.tidy(["buildah", "rm", name])
 
 

@@ -196,26 +196,9 @@ async def test_a_cancelled_exec_leaves_no_process_mount_or_container(isolated: B
     assert processes_with("sleep 31415") == []
     assert mounts_below(state) == []
     assert "ee-" not in run_tool(isolated.runtime, ["buildah", "containers", "--all"])
-<<<<<<< HEAD
     own = isolated.runtime.state.temp  # the session's, as long as it lives
     assert [path for path in (state / "tools").iterdir() if path.name.startswith("ee-") and path != own] == []
     assert not own.exists() or list(own.iterdir()) == []
-=======
-    assert list(isolated.runtime.state.temp.iterdir()) == []
-
-
-@pytest.mark.parametrize("left", ["", '{"type":"buil'])
-async def test_a_container_that_was_never_described_is_removed(base: Base, state: Path, left: str) -> None:
-    """What `buildah from` leaves when it is killed after storage has the container; `buildah rm` refuses
-    it."""
-    dead, file = "ee-1-1-dead", "storage/overlay-containers/{}/userdata/buildah.json"
-    made = run_tool(base.runtime, ["buildah", "from", "--quiet", "--name", dead, "scratch"])
-    identity = next(one for one, name in base.runtime.state.containers() if name == made.strip())
-    description = state / file.format(identity)
-    description.write_text(left) if left else description.unlink()
-    await base.runtime.garbage.clear_containers()
-    assert dead not in [name for _, name in base.runtime.state.containers()]
->>>>>>> 9b2608c (x)
 
 
 def test_a_killed_engine_leaves_nothing_after_the_next_start(home: EngineHome, tmp_path: Path) -> None:
