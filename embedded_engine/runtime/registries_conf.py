@@ -118,12 +118,16 @@ def read_registries_conf(environ: Mapping[str, str]) -> RegistriesConf:
 
 
 def files(environ: Mapping[str, str]) -> list[Path]:
-    """The files that count, the later ones over the earlier ones."""
-    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/root")) / ".config")
-    user, named = home / "containers", environ.get("CONTAINERS_REGISTRIES_CONF")
-    choices = [Path(named)] if named else [user / "registries.conf", SYSTEM / "registries.conf"]
-    found = [next((file for file in choices if file.is_file()), None)]
-    return [*(file for file in found if file), *_drop_ins(SYSTEM), *_drop_ins(user)]
+    """The files that count, the later ones over the earlier ones: just those that Skopeo opens.
+
+    So ``XDG_CONFIG_HOME`` says nothing, and a user's own registries.conf leaves out the system's directory.
+    """
+    user = Path(environ.get("HOME", "/root")) / ".config/containers"
+    named, own = environ.get("CONTAINERS_REGISTRIES_CONF"), user / "registries.conf"
+    if not named and own.is_file():
+        return [own, *_drop_ins(user)]
+    first = Path(named) if named else SYSTEM / "registries.conf"
+    return [*([first] if named or first.is_file() else []), *_drop_ins(SYSTEM), *_drop_ins(user)]
 
 
 def _drop_ins(directory: Path) -> Iterable[Path]:

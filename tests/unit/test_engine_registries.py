@@ -90,6 +90,36 @@ def test_short_names(conf: Mapping[str, str], tmp_path: Path) -> None:
         read_registries_conf(conf).candidates("python")
 
 
+def searched(variables: Mapping[str, str]) -> tuple[str, ...]:
+    return read_registries_conf(variables).search
+
+
+def test_which_files_count_is_as_skopeo_opens_them(tmp_path: Path) -> None:
+    """Looked at with strace on Skopeo 1.9.3."""
+
+    def written(name: str, host: str) -> Path:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'unqualified-search-registries = ["{host}"]\n')
+        return file
+
+    variables = environ(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "xdg"))
+    written("xdg/containers/registries.conf", "xdg.test")
+    assert searched(variables) == ()
+    written("etc/containers/registries.conf", "system.test")
+    assert searched(variables) == ("system.test",)
+    written("etc/containers/registries.conf.d/10.conf", "system-drop-in.test")
+    assert searched(variables) == ("system-drop-in.test",)
+    written(".config/containers/registries.conf", "user.test")
+    assert searched(variables) == ("user.test",)  # the system's directory does not count beside it
+    named = written("named.conf", "named.test")
+    assert searched({**variables, "CONTAINERS_REGISTRIES_CONF": str(named)}) == ("system-drop-in.test",)
+    written(".config/containers/registries.conf.d/10.conf", "user-drop-in.test")
+    assert searched(variables) == ("user-drop-in.test",)
+    with pytest.raises(RuntimeFailure, match=r"gone\.conf"):
+        searched({**variables, "CONTAINERS_REGISTRIES_CONF": str(tmp_path / "gone.conf")})
+
+
 def test_a_registries_conf_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = tmp_path / "broken.conf"
     file.write_text("[[registry\n")
