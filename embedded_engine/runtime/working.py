@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from embedded_engine.runtime.port import SCRATCH, Snapshot
+from embedded_engine.runtime.port import SCRATCH, RuntimeFailure, Snapshot
 from embedded_engine.runtime.process import Runner
 from embedded_engine.runtime.process_names import unique_name
 from embedded_engine.runtime.state import State
@@ -55,6 +55,11 @@ class Working:
     async def remove(self, name: str) -> None:
         """Remove a container; one that is not there is no error."""
         await self.runner.tidy(["buildah", "rm", name])
+        with contextlib.suppress(RuntimeFailure):  # a damaged index: the next session sets it aside
+            for identity, known in self.state.containers():
+                if known == name:  # one whose `buildah from` was killed before Buildah noted it
+                    self.state.note_container(identity)
+                    await self.runner.tidy(["buildah", "rm", name])
 
 
 def from_argv(parent: Snapshot, name: str, options: Sequence[str]) -> list[str]:

@@ -250,6 +250,14 @@ async def test_a_container_that_buildah_never_noted_is_swept_too(base: Base, not
     assert identity not in [one for one, _ in state.containers()]
 
 
+async def test_nor_does_a_session_leave_one_of_its_own(base: Base) -> None:
+    state = base.runtime.state
+    async with base.runtime.executor.working.container(SCRATCH) as (name, _):
+        ((identity, _),) = [one for one in state.containers() if one[1] == name]
+        (state.storage / f"{state.driver}-containers" / identity / "userdata/buildah.json").unlink()
+    assert identity not in [one for one, _ in state.containers()]
+
+
 async def test_a_deleted_state_directory_takes_its_run_root_along(base: Base, tmp_path: Path) -> None:
     gone = open_state(tmp_path / "gone", dict(os.environ))
     shutil.rmtree(gone.root)
