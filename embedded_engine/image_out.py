@@ -74,7 +74,12 @@ async def _image(work: Work, container: Container, form: Form) -> OutImage | Non
         return await work.runtime.layers(snapshot, form.forced) if snapshot else None
 
     found = await work.recovering(layers)
-    return None if found is None else composed(container, found, form)
+    if found is None:
+        return None
+    image = composed(container, found, form)
+    what = "the image's settings (its variables, labels, annotations, or a Dockerfile's build arguments)"
+    work.secrets.warn_of(image.config + image.manifest, what)
+    return image
 
 
 def composed(container: Container, layers: Sequence[LayerBlob], form: Form) -> OutImage:

@@ -67,6 +67,8 @@ class EditRootfs:
 
 
 async def _edit(work: Work, stack: contextlib.AsyncExitStack, change: Change) -> Edit:
+    if isinstance(change, Write):
+        work.secrets.warn_of(change.data, f"the new file {change.target}")
     if not isinstance(change, CopyOf):
         return change
     root = await stack.enter_async_context(work.view(change.source.source))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets as random_secrets
@@ -45,6 +46,7 @@ class Secrets:
     by_key: dict[str, str] = field(default_factory=dict, repr=False)
     learnt: set[str] = field(default_factory=set, repr=False)
     warn: Callable[[str], None] = field(default=lambda _: None, repr=False)
+    warned: set[str] = field(default_factory=set, repr=False)
     _hidden: dict[tuple[str, ...], Hidden] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -96,6 +98,16 @@ class Secrets:
     def hidden_in(self, own: Iterable[str]) -> Hidden:
         """What to hide in the outputs of a run that has the values ``own``."""
         return self._compiled({*own, *(value for value in self.learnt if len(value.strip()) >= SURE)})
+
+    def warn_of(self, data: bytes, where: str) -> None:
+        """Warn, once, of a value that the program itself put where everyone who gets ``data`` can read it."""
+        if where in self.warned:
+            return
+        for value in (value.strip() for value in self.learnt):
+            if len(value) >= SURE and (encoded(value) in data or encoded(json.dumps(value)[1:-1]) in data):
+                self.warned.add(where)
+                self.warn(f"a secret's value stands in {where}: whoever gets the image can read it")
+                return
 
     def _compiled(self, values: Iterable[str]) -> Hidden:
         key = tuple(sorted(values))

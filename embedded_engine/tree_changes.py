@@ -44,6 +44,7 @@ class NewFile:
 
     async def apply(self, work: Work, tree: DirEntry) -> DirEntry:
         """Write it."""
+        work.secrets.warn_of(self.data, f"the new file {self.path}")
         entry = await in_thread(lambda: work.trees.blobs.add_bytes(self.data, mode=self.mode))
         return tree_edits.write(tree, self.path, entry)
 

@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from embedded_engine.progress.screens import Ended, Running, before, duration, one_line
+from embedded_engine.progress.screens import Ended, Running, before, duration, fitting
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _EVERY_S = 0.1
@@ -56,7 +56,7 @@ class Live:
             self.done += 1
             remark = self._dim(f", {ended.remark}") if ended.remark else ""
             added = 6 + len(duration(ended.seconds)) + len(ended.remark) + 2 * bool(ended.remark)
-            title = one_line(running.title, max(10, self._size().columns - added))
+            title = fitting(running.title, max(10, self._size().columns - added))
             self._say(f"{self._green('✔')} {title}{took}{remark}")
             return
         self.failed += 1
@@ -148,10 +148,10 @@ class Live:
         room = max(1, (rows - 1) // 2)
         for one in self.running[:room]:
             took = duration(now - one.begin)
-            title = one_line(one.title, max(10, columns - len(took) - 5))
+            title = fitting(one.title, max(10, columns - len(took) - 5))
             lines.append(f"{self._cyan(frame)} {title}  {self._dim(took)}")
             if one.recent and rows > 2:
-                lines.append(self._dim(f"    {one_line(one.recent, max(10, columns - 5))}"))
+                lines.append(self._dim(f"    {fitting(one.recent, max(10, columns - 5))}"))
         counts = [f"{len(self.running)} running", f"{self.done} done", f"{self.from_cache} cached"]
         counts += [f"{self.failed} failed"] if self.failed else []
         lines.append(self._dim(f"  {' · '.join(counts)} · {duration(now - self.begin)}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import unicodedata
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -132,6 +133,23 @@ def one_line(text: str, limit: int = TITLE_LIMIT) -> str:
     """``text`` as one line that is not too long."""
     line = _CONTROLS.sub("", _ESCAPES.sub("", " ".join(text.split())))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def fitting(text: str, columns: int) -> str:
+    """``text`` as one line that a terminal shows in so many columns: wide characters take two."""
+    line = one_line(text, max(1, columns))
+    widths = [_width(character) for character in line]
+    if sum(widths) <= columns:
+        return line
+    while widths and sum(widths) > columns - 1:
+        widths.pop()
+    return line[: len(widths)] + "…"
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1  # Unicode, UAX #11
 
 
 def duration(seconds: float) -> str:

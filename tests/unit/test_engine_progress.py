@@ -12,14 +12,14 @@ from typing import ClassVar
 
 import anyio
 import pytest
-from simulated_sessions import simulated_session
+from simulated_sessions import IMAGE, simulated_session
 
 from embedded_engine.events import Counts, Events
 from embedded_engine.operations import Operation, Outcome, Work
 from embedded_engine.progress.choose import asked
 from embedded_engine.progress.live import Live
 from embedded_engine.progress.plain import AGAIN_S, LONG_S, Plain
-from embedded_engine.progress.screens import Ended, Running, duration, printable
+from embedded_engine.progress.screens import Ended, Running, duration, fitting, printable
 
 
 @dataclass(frozen=True)
@@ -180,3 +180,29 @@ def test_a_push_that_fails_is_shown_masked() -> None:
     events.close()
     assert "FAILED  publish r.test/a:1" in out.getvalue()
     assert out.getvalue().rstrip().endswith("no: *** is wrong")
+
+
+def test_a_line_is_cut_by_the_columns_it_takes() -> None:
+    assert fitting("plain text", 10) == "plain text"
+    assert fitting("plain text.", 10) == "plain tex…"
+    assert fitting("日本語の名前", 8) == "日本語…"
+    assert fitting("e\u0301" * 4, 8) == "e\u0301" * 4
+
+
+@pytest.mark.anyio
+async def test_a_secret_that_the_program_puts_into_the_image_is_warned_of_once(tmp_path: Path) -> None:
+    notes: list[str] = []
+    async with simulated_session(tmp_path) as client:
+        client.session.secrets.warn = notes.append
+        await client.ask('setSecret(name: "n", plaintext: "hunter2-and-more")', "id")
+        start = ("container", f'from(address: "{IMAGE}")')
+        for _ in range(2):
+            await client.ask(*start, 'withNewFile(path: "/f", contents: "pw=hunter2-and-more")', "sync")
+            await client.ask(
+                *start,
+                'withEnvVariable(name: "V", value: "hunter2-and-more")',
+                'publish(address: "r.test/x:1")',
+            )
+        await client.ask(*start, 'withNewFile(path: "/g", contents: "nothing")', "sync")
+    assert [note.split(" stands in ")[1][:12] for note in notes] == ["the new file", "the image's "]
+    assert not any("hunter2" in note for note in notes)
