@@ -66,7 +66,7 @@ class Evaluator:
     @classmethod
     def in_session(cls, tasks: TaskGroup, state: Path, **parts: object) -> Evaluator:
         """An evaluator whose runs live in ``tasks``."""
-        slots = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))
+        slots = anyio.CapacityLimiter(max(8, 2 * (os.cpu_count() or 2)))  # many only wait
         return cls(state=state, flights=Flights(tasks), slots=slots, **parts)  # type: ignore[arg-type]  # named parts
 
     async def result(self, operation: Operation) -> Outcome:

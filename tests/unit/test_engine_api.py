@@ -626,3 +626,7 @@ async def test_the_schema_is_valid_and_every_resolver_has_its_field() -> None:
 async def test_a_resolver_without_a_field_is_no_api() -> None:
     with pytest.raises(KeyError):
         build_api(Fields({"Container.nothing": lambda *_: None}))
+
+
+async def test_independent_work_runs_at_once_also_where_there_are_few_cores(client: Client) -> None:
+    assert client.session.evaluator.slots.total_tokens >= 8  # four execs that wait take as long as one
