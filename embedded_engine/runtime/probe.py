@@ -103,6 +103,8 @@ class Probe:
         reasons: list[str] = []
         for driver in [*drivers.candidates()]:
             reason = await drivers.why_not(driver)
+            if "image not known" in reason:  # another session that tries just now has tidied its own away
+                reason = await drivers.why_not(driver)
             self.attempts.append(Attempt("storage", driver.told, reason))
             if not reason:
                 break
