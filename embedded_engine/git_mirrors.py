@@ -8,21 +8,19 @@ can't read any more is thrown away and made anew.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
-import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from embedded_engine.file_locks import file_lock, try_lock
 from embedded_engine.git_refs import Found, RefUnknown
 from embedded_engine.runtime.git import UPLOAD_PACK, Access, Git, GitFailed
+from embedded_engine.sizes import bytes_below
 
 _KEPT = "refs/kept/"
 LOCK = "lock"
@@ -59,7 +57,7 @@ class Mirrors:
             if await self.has(place, wanted.commit):
                 return place
         place = full if whole else shallow
-        async with _locked(home):
+        async with file_lock(home / LOCK):
             if not await self.has(place, wanted.commit):
                 await self._fetch(remote, wanted, place, shallow=not whole)
         return place
@@ -67,7 +65,7 @@ class Mirrors:
     async def with_tags(self, remote: Remote) -> Path:
         """The git directory that has all tags (and their history)."""
         home = self._home(remote)
-        async with _locked(home):
+        async with file_lock(home / LOCK):
             await self._opened(home / "full.git")
             await self._fetched(remote, home / "full.git", ["+refs/tags/*:refs/tags/*"])
         return home / "full.git"
@@ -81,7 +79,7 @@ class Mirrors:
     async def discard(self, remote: Remote) -> None:
         """Throw away the copies of a remote: git could not read them."""
         home = self._home(remote)
-        async with _locked(home):
+        async with file_lock(home / LOCK):
             for place in (home / "full.git", home / "shallow.git"):
                 if place.exists():
                     aside = place.with_name(f"{place.name}.{secrets.token_hex(4)}")
@@ -128,19 +126,6 @@ class Mirrors:
             shutil.rmtree(left, ignore_errors=True)
 
 
-@contextlib.asynccontextmanager
-async def _locked(home: Path) -> AsyncIterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / LOCK).open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await anyio.sleep(0.05)  # asked again rather than waited for, so that it can be cancelled
-        yield
-
-
 @dataclass(frozen=True, slots=True)
 class MirrorUse:
     """A remote's copies as they are on disk."""
@@ -154,18 +139,11 @@ def mirrors_in(root: Path) -> list[MirrorUse]:
     """The copies below ``root`` (``STATE/git``) that take up space."""
     found: list[MirrorUse] = []
     for home in sorted(root.iterdir()) if root.is_dir() else ():
-        size = sum(_size(Path(where) / name) for where, _, names in os.walk(home) for name in names)
+        size = bytes_below(home)
         if size:
             lock = home / LOCK
             found.append(MirrorUse(home, (lock if lock.exists() else home).stat().st_mtime, size))
     return found
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.lstat().st_size
-    except OSError:
-        return 0  # a fetch renamed or removed it
 
 
 def drop_mirror(home: Path) -> bool:
@@ -174,9 +152,7 @@ def drop_mirror(home: Path) -> bool:
     A session that reads from them fetches again. For who clears the state by least-recent use.
     """
     with (home / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock):
             return False
         for place in home.iterdir():
             if place.name != LOCK:

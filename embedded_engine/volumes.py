@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import anyio
 import anyio.to_thread
 
+from embedded_engine.file_locks import file_lock, try_lock
 from embedded_engine.operations import Work
 from embedded_engine.paths import inside
 from embedded_engine.runtime.port import RuntimeFailure
+from embedded_engine.sizes import bytes_below
 from embedded_engine.values import CacheVolume
-
-_POLL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -88,16 +86,6 @@ def _seeded(seed: Path, fresh: Path, owner: str) -> None:
         raise RuntimeFailure(f"a cache volume's files can't belong to {owner}: {error.strerror}") from error
 
 
-@contextlib.asynccontextmanager
-async def file_lock(file: Path, *, shared: bool = False) -> AsyncIterator[None]:
-    """Hold a lock that other processes respect too; waiting may be cancelled."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        while not _try_lock(stream, shared=shared):  # noqa: ASYNC110  # another process cannot set our event
-            await anyio.sleep(_POLL_S)
-        yield  # closing the file releases the lock
-
-
 @dataclass(frozen=True, slots=True)
 class VolumeUse:
     """A volume as it is on disk."""
@@ -118,7 +106,7 @@ def volumes_in(root: Path) -> list[VolumeUse]:
         note = root / f"{directory.name}.json"
         known = json.loads(note.read_text()) if note.exists() else {}
         used = (note if note.exists() else directory).stat().st_mtime
-        size = sum(_size(Path(where) / name) for where, _, names in os.walk(directory) for name in names)
+        size = bytes_below(directory)
         found.append(VolumeUse(directory.name, known.get("key", ""), known.get("sharing", ""), used, size))
     return found
 
@@ -126,24 +114,9 @@ def volumes_in(root: Path) -> list[VolumeUse]:
 def remove_volume(root: Path, digest: str) -> bool:
     """Remove a volume that nobody holds; False if an exec does."""
     with (root / f"{digest}.use").open("w") as stream:
-        if not _try_lock(stream):
+        if not try_lock(stream):
             return False
         shutil.rmtree(root / digest, ignore_errors=True)
         for ending in ("json", "lock", "making"):
             (root / f"{digest}.{ending}").unlink(missing_ok=True)
-    return True
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.lstat().st_size
-    except OSError:
-        return 0
-
-
-def _try_lock(stream: IO[str], *, shared: bool = False) -> bool:
-    try:
-        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     return True

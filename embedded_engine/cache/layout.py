@@ -21,8 +21,8 @@ import anyio.to_thread
 
 from embedded_engine.blobs import CHUNK, copy_bytes
 from embedded_engine.cache.index import Blob, CacheDamaged, CacheFault, is_digest, scope
+from embedded_engine.file_locks import file_lock
 from embedded_engine.runtime import oci
-from embedded_engine.volumes import file_lock
 
 _REF = "org.opencontainers.image.ref.name"
 _GRACE_S = 3600

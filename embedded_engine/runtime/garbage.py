@@ -20,6 +20,7 @@ from typing import IO
 import anyio
 import anyio.to_thread
 
+from embedded_engine.file_locks import POLL_S, try_lock
 from embedded_engine.runtime.enclosure import Enclosure, Enclosures
 from embedded_engine.runtime.logins import MEMORY
 from embedded_engine.runtime.port import RuntimeFailure, Snapshot
@@ -28,7 +29,6 @@ from embedded_engine.runtime.process_names import PREFIX, is_orphan, start_time
 from embedded_engine.runtime.state import OWNER_FILE, State
 
 _WAIT_S = 60.0
-_POLL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -66,9 +66,9 @@ class Garbage:
             with self.state.builds_lock.open("w") as lock:
                 begin = time.monotonic()
                 while (  # noqa: ASYNC110  # another process cannot set our event
-                    not (free := _locked(lock, fcntl.LOCK_EX)) and time.monotonic() - begin < wait_s
+                    not (free := try_lock(lock)) and time.monotonic() - begin < wait_s
                 ):
-                    await anyio.sleep(_POLL_S)
+                    await anyio.sleep(POLL_S)
                 if free:  # else a build runs, and its end clears. What is there now, no living one made
                     found = self.state.containers()
                     foreign = [one for one, name in found if not name.startswith(f"{PREFIX}-")]
@@ -102,16 +102,16 @@ class Garbage:
         if self.lock is not None:
             self.lock.close()
         self.lock = (self.state.root / "sessions.lock").open("w")
-        if _locked(self.lock, fcntl.LOCK_EX):
+        if try_lock(self.lock):
             return True
         begin = time.monotonic()
-        while not _locked(self.lock, fcntl.LOCK_SH):  # others share it, or one sweeps and will in a moment
+        while not try_lock(self.lock, shared=True):  # others share it, or one sweeps and will in a moment
             if time.monotonic() - begin > _WAIT_S:
                 raise RuntimeFailure(
                     f"another session on {self.state.root} has held {self.lock.name} for {_WAIT_S:.0f} s: "
                     "end it, or use another EMBEDDED_ENGINE_STATE"
                 )
-            await anyio.sleep(_POLL_S)
+            await anyio.sleep(POLL_S)
         return False
 
     def _of_deleted_states(self) -> Iterable[Path]:
@@ -145,11 +145,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _locked(stream: IO[str], how: int) -> bool:
-    try:
-        fcntl.flock(stream, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -13,11 +13,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
 
+from embedded_engine.file_locks import file_lock
 from embedded_engine.runtime.buildah import Isolation, volume_arg
 from embedded_engine.runtime.drivers import Drivers, copies_warning, says_nothing_of_the_machine
 from embedded_engine.runtime.edits import apply_edits
@@ -61,12 +63,22 @@ class Probe:
 
     async def isolation(self) -> Isolation:
         """The best isolation that works. Raises RuntimeFailure if none does, ToolMissing if a tool lacks."""
-        known = self.facts.fact(FACT, machine_key())
-        found = self._recalled(known)
-        return found if found is not None else await self.find()
+        if (found := self._remembered()) is not None:
+            return found
+        async with self._alone():
+            found = self._remembered()  # by a session that tried while this one waited
+            return found if found is not None else await self._tried()
 
     async def find(self) -> Isolation:
         """Try everything, whatever is remembered. Raises as ``isolation`` does."""
+        async with self._alone():
+            return await self._tried()
+
+    def _alone(self) -> AbstractAsyncContextManager[None]:
+        """Two sessions that try at once would remove each other's images."""
+        return file_lock(self.state.root / "probe.lock")
+
+    async def _tried(self) -> Isolation:
         for tool in TOOLS:
             if shutil.which(tool) is None:
                 raise missing(tool)
@@ -82,8 +94,9 @@ class Probe:
         self.facts.remember(FACT, machine_key(), remembered)
         return found
 
-    def _recalled(self, known: JSON) -> Isolation | None:
-        """What was remembered, if it is of the storage in use."""
+    def _remembered(self) -> Isolation | None:
+        """What was found before, if it is of the storage in use."""
+        known = self.facts.fact(FACT, machine_key())
         if not isinstance(known, dict) or known.get("driver") != [
             self.state.driver,
             self.state.mount_program,
@@ -103,8 +116,6 @@ class Probe:
         reasons: list[str] = []
         for driver in [*drivers.candidates()]:
             reason = await drivers.why_not(driver)
-            if "image not known" in reason:  # another session that tries just now has tidied its own away
-                reason = await drivers.why_not(driver)
             self.attempts.append(Attempt("storage", driver.told, reason))
             if not reason:
                 break
