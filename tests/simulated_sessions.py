@@ -23,8 +23,8 @@ BASE = ("container", f'from(address: "{IMAGE}")')
 
 
 @dataclass
-class Client:
-    """Asks one session: a chain is its fields, outermost first."""
+class Asker:
+    """One session that whole documents are asked of."""
 
     session: Session
     api: Api
@@ -33,6 +33,10 @@ class Client:
     async def raw(self, query: str) -> dict[str, Any]:
         answer = await self.api.answer(self.session, query, None, None)
         return {"status": answer.status, **answer.body}
+
+
+class Client(Asker):
+    """Asks one session: a chain is its fields, outermost first."""
 
     async def ask(self, *chain: str) -> Any:
         body = await self.raw("{ " + " { ".join(chain) + " }" * len(chain))

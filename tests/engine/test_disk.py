@@ -47,18 +47,23 @@ def error_of(session: SessionProcess, home: EngineHome, salt: str) -> str:
     return str(answer["errors"][0]["message"]) if "errors" in answer else ""
 
 
+def session_on(state: Path) -> subprocess.CompletedProcess[str]:
+    """A session that nobody asks anything, to its end."""
+    return subprocess.run(
+        [*COMMAND, "session"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "EMBEDDED_ENGINE_STATE": str(state)},
+        check=False,
+    )
+
+
 def test_a_disk_that_is_full(home: EngineHome, tmp_path: Path) -> None:
     """At whatever moment it fills up: the error names it and says what to do; with room all goes on."""
     with disk(tmp_path / "disk") as place:
         filler = fill(place, 0)
-        done = subprocess.run(
-            [*COMMAND, "session"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "EMBEDDED_ENGINE_STATE": str(place / "state")},
-            check=False,
-        )
+        done = session_on(place / "state")
         assert done.returncode == 1
         assert f"the disk of {place / 'state'} is full" in done.stderr
         assert done.stderr.count("\n") == 1
@@ -82,14 +87,7 @@ def test_a_disk_that_is_full(home: EngineHome, tmp_path: Path) -> None:
 def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
     with disk(tmp_path / "disk") as place:
         subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-        done = subprocess.run(
-            [*COMMAND, "session"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "EMBEDDED_ENGINE_STATE": str(place / "state")},
-            check=False,
-        )
+        done = session_on(place / "state")
     assert done.returncode == 1
     assert "read-only" in done.stderr
     assert "EMBEDDED_ENGINE_STATE" in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,14 @@ import anyio
 import pytest
 from graphql import GraphQLObjectType, validate_schema
 from runtime_simulator import SimulatedRuntime
+from simulated_sessions import Asker
 
-from embedded_engine.api import Api, build_api
+from embedded_engine.api import build_api
 from embedded_engine.events import parse_traceparent, span_id
 from embedded_engine.resolvers.registry import Fields
 from embedded_engine.resolvers.tables import all_fields
 from embedded_engine.secrets import Secrets
-from embedded_engine.session import Session, open_session
+from embedded_engine.session import open_session
 from embedded_engine.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -27,17 +27,8 @@ DIGEST = "sha256:" + "a" * 64
 BASE = 'container { from(address: "r.test/base:1") '
 
 
-@dataclass
-class Client:
-    """Asks one session."""
-
-    session: Session
-    api: Api
-    runtime: SimulatedRuntime
-
-    async def raw(self, query: str) -> dict[str, Any]:
-        answer = await self.api.answer(self.session, query, None, None)
-        return {"status": answer.status, **answer.body}
+class Client(Asker):
+    """Asks one session: a chain is text."""
 
     async def ask(self, chain: str) -> Any:
         """The one leaf of ``{ chain }``."""
